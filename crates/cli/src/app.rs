@@ -4,15 +4,15 @@ use std::ffi::OsString;
 use std::io::Write as _;
 
 use crate::args::{self, Cli, Refusal};
-use crate::context::Context;
+use crate::context::{Context, Opener};
 use crate::ui::Ui;
 use crate::{exit, log, tty};
 
 /// Runs the program and leaves.
-pub fn main() -> ! {
+pub fn main(open: Opener) -> ! {
     let args: Vec<OsString> = std::env::args_os().collect();
     let code = match args::parse(&args) {
-        Ok(cli) => run(cli),
+        Ok(cli) => run(cli, open),
         Err(refusal) => refuse(&refusal, args::wants_json(&args)),
     };
     leave(code)
@@ -25,11 +25,11 @@ pub fn leave(code: u8) -> ! {
     std::process::exit(i32::from(code))
 }
 
-fn run(cli: Cli) -> u8 {
+fn run(cli: Cli, open: Opener) -> u8 {
     log::start(cli.globals.verbose);
     let ui = cli.globals.ui();
     let manner = cli.command.manner();
-    match cli.command.run(&Context::new(cli.globals)) {
+    match cli.command.run(&Context::new(cli.globals, open)) {
         Ok(code) => code,
         Err(failure) => {
             tty::restore();

@@ -13,6 +13,7 @@
 //! Otherwise `exec`, `run` and `console` exit with the command's own code.
 
 use pixels_core::{Error, ExitStatus, What};
+use pixels_sandbox::ConfigError;
 
 /// SIGPIPE's number on Linux: what ends a command whose output nobody reads.
 pub const SIGPIPE: u8 = 13;
@@ -36,6 +37,8 @@ pub enum Failure {
     Coded(Error, u8),
     /// The arguments contradict each other or the place; nothing was done.
     Usage(Error),
+    /// The configuration is refused.
+    Config(ConfigError),
     /// Nobody reads our stdout any more.
     Pipe,
     /// A signal of this number ended it; what was half-made is gone.
@@ -71,6 +74,9 @@ impl Failure {
             Self::Error(_) | Self::Reported => failure,
             Self::Coded(_, code) => *code,
             Self::Usage(_) => USAGE,
+            // A flag that sets a key is an argument, whoever checks it.
+            Self::Config(e) if e.place.starts_with("--") => USAGE,
+            Self::Config(_) => failure,
             Self::Pipe => 0,
             Self::Interrupted(n) => 128u8.saturating_add(*n),
         }

@@ -1,17 +1,5 @@
-//! `pixels`: disposable Linux machines for AI coding agents, from the command line.
-
-mod app;
-mod args;
-mod commands;
-mod context;
-mod exit;
-mod input;
-mod log;
-mod signals;
-mod stream;
-mod tty;
-mod ui;
+//! `pixels`. The program is in the library beside it.
 
 fn main() {
-    app::main()
+    pixels_cli::main(pixels_sandbox::Pixels::open)
 }

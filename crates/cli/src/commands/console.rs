@@ -45,8 +45,8 @@ pub async fn console(job: &mut Job, name: &Name, root: bool) -> Outcome {
     pass_term(&mut opts.env);
     let pixels = job.pixels.clone();
     let process = job
-        .operate(&format!("opening {name}"), async |progress| {
-            pixels.console(name, opts, progress).await
+        .operate(&format!("opening {name}"), async |_| {
+            pixels.console(name, opts).await
         })
         .await?;
     let raw = Raw::enter().map_err(super::terminal_failed)?;

@@ -69,18 +69,23 @@ impl Exec {
 
 /// Runs a command connected to our streams; with a terminal if `tty`.
 pub async fn exec(job: &mut Job, name: &Name, mut opts: ExecOpts, tty: bool) -> Outcome {
+    prepare(&mut opts, tty);
+    let pixels = job.pixels.clone();
+    let process =
+        job.operate(&format!("reaching {name}"), async |_| pixels.exec(name, opts).await).await?;
+    let raw = if tty { Raw::enter().map_err(super::terminal_failed)? } else { None };
+    let outcome = stream::pump(process, &mut job.signals, GRACE).await;
+    drop(raw);
+    outcome
+}
+
+/// Works our own terminal and streams into what is to be run.
+pub fn prepare(opts: &mut ExecOpts, tty: bool) {
     if tty {
         opts.tty = Some(tty::size().unwrap_or(TtySize { cols: 80, rows: 24 }));
         pass_term(&mut opts.env);
     }
     opts.no_stdin = tty::stdin_is_background();
-    let pixels = job.pixels.clone();
-    let process =
-        job.operate(&format!("reaching {name}"), async |_| pixels.spawn(name, opts).await).await?;
-    let raw = if tty { Raw::enter().map_err(super::terminal_failed)? } else { None };
-    let outcome = stream::pump(process, &mut job.signals, GRACE).await;
-    drop(raw);
-    outcome
 }
 
 /// Tells the other side what our terminal understands, unless it has been told.

@@ -30,7 +30,7 @@ impl Image {
         ctx.run(async |job| {
             let pixels = job.pixels.clone();
             let images = job
-                .operate("listing images", async |_| pixels.sandbox().list_images().await)
+                .operate("listing images", async |_| pixels.images().await)
                 .await?;
             if job.ui.json {
                 job.ui.json_out(&images)?;

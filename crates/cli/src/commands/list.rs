@@ -35,9 +35,9 @@ impl List {
     pub fn run(self, ctx: &Context) -> Outcome {
         ctx.run(async |job| {
             let pixels = job.pixels.clone();
-            let backend = pixels.sandbox().kind();
+            let backend = pixels.backend().kind();
             let all =
-                job.operate("listing pixels", async |_| pixels.sandbox().list().await).await?;
+                job.operate("listing pixels", async |_| pixels.list().await).await?;
             if job.ui.json {
                 let rows: Vec<_> = all.iter().map(|i| Row::new(i, backend)).collect();
                 job.ui.json_out(&rows)?;

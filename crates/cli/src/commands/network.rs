@@ -52,7 +52,7 @@ impl Network {
     pub fn run(self, ctx: &Context) -> Outcome {
         ctx.run(async |job| {
             let pixels = job.pixels.clone();
-            let sandbox = pixels.sandbox();
+            let sandbox = pixels.backend();
             match &self.verb {
                 Verb::Show { name } => {
                     let policy = job

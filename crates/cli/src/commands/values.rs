@@ -2,33 +2,13 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use pixels_core::size::{self, MIB};
-use pixels_core::{Bytes, Error, Label, Name};
-use pixels_sandbox::duration;
+use pixels_core::{Bytes, Error};
+use pixels_sandbox::{Remote, duration};
 
-
-/// Where a new pixel comes from: `name` as it is now, or `name:label`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
-    /// The pixel.
-    pub name: Name,
-    /// Its checkpoint.
-    pub label: Option<Label>,
-}
-
-impl FromStr for Source {
-    type Err = Error;
-    fn from_str(raw: &str) -> Result<Self, Error> {
-        match raw.split_once(':') {
-            Some((name, label)) => Ok(Self { name: name.parse()?, label: Some(label.parse()?) }),
-            None => Ok(Self { name: raw.parse()?, label: None }),
-        }
-    }
-}
 
 /// A size of memory: MiB, or with a suffix.
 pub fn memory(raw: &str) -> Result<u64, Error> {
@@ -102,6 +82,11 @@ impl EnvVar {
     }
 }
 
+/// The parser of a place in a pixel, `NAME:PATH`: bytes, not text.
+pub fn remote() -> impl TypedValueParser<Value = Remote> {
+    OsStringValueParser::new().try_map(|raw| Remote::parse(&raw.into_vec()))
+}
+
 /// Bytes of arguments.
 pub fn bytes(args: Vec<OsString>) -> Vec<Bytes> {
     args.into_iter().map(OsStringExt::into_vec).collect()
@@ -130,15 +115,5 @@ mod tests {
         );
         assert!(parse(b"=x").is_err());
         assert!(parse(b"").is_err());
-    }
-
-    #[test]
-    fn sources() {
-        let source: Source = "px-base:ready".parse().unwrap();
-        assert_eq!(source.name.as_str(), "base");
-        assert_eq!(source.label.unwrap().as_str(), "ready");
-        assert_eq!("base".parse::<Source>().unwrap().label, None);
-        assert!("base:".parse::<Source>().is_err());
-        assert!("a:b:c".parse::<Source>().is_err());
     }
 }

@@ -100,6 +100,7 @@ impl Ui {
     pub fn failure(self, failure: &Failure) {
         match failure {
             Failure::Error(e) | Failure::Coded(e, _) | Failure::Usage(e) => self.error(e),
+            Failure::Config(e) => self.told("invalid", &e.to_string(), e.hint.as_deref()),
             Failure::Interrupted(_) => self.told("interrupted", "interrupted", None),
             Failure::Pipe | Failure::Reported => {}
         }

@@ -1,6 +1,7 @@
 //! Progress of long operations: a spinner or a bar on stderr, for a person who
 //! looks, and only once there is something to wait for.
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,13 +29,14 @@ pub struct Meter {
     ui: Ui,
     started: Instant,
     state: Arc<Mutex<State>>,
+    held: Cell<bool>,
 }
 
 impl Meter {
     /// A meter that first says `what`: `creating mybox`.
     pub fn new(ui: Ui, what: &str) -> Self {
         let state = State { phase: what.to_owned(), ..State::default() };
-        Self { ui, started: Instant::now(), state: Arc::new(Mutex::new(state)) }
+        Self { ui, started: Instant::now(), state: Arc::new(Mutex::new(state)), held: Cell::new(false) }
     }
 
     /// Where the operation reports to.
@@ -61,7 +63,7 @@ impl Meter {
 
     /// Draws, if there is a person and it has taken long enough.
     pub fn tick(&self) {
-        if !self.ui.draws() || self.elapsed() < PATIENCE {
+        if self.held.get() || !self.ui.draws() || self.elapsed() < PATIENCE {
             return;
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -89,6 +91,17 @@ impl Meter {
         }
         bar.set_message(format!("{phase} ({})", time::elapsed(self.started.elapsed())));
         bar.tick();
+    }
+
+    /// Takes away what was drawn and draws nothing until this is undone.
+    pub fn hold(&self, hold: bool) {
+        self.held.set(hold);
+        self.clear();
+    }
+
+    /// Whether it is held.
+    pub fn held(&self) -> bool {
+        self.held.get()
     }
 
     /// Takes away what was drawn.
