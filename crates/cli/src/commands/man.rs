@@ -19,6 +19,7 @@ impl Man {
     pub fn run(self, ctx: &Context) -> Outcome {
         std::fs::create_dir_all(&self.dir).map_err(|e| failed(&self.dir, &e))?;
         let mut root = args::command();
+        // Gives the commands below it their full names, and the global options.
         root.build();
         let pages = pages(&root, "pixels", &self.dir)?;
         ctx.ui.note(format!("wrote {pages} pages"));
@@ -30,9 +31,7 @@ impl Man {
 fn pages(command: &clap::Command, name: &str, dir: &Path) -> Result<usize> {
     let path = dir.join(format!("{name}.1"));
     let mut text = Vec::new();
-    // Built, so that names are full: `pixels-checkpoint-create`.
-    let page = command.clone().name(name.to_owned()).display_name(name.to_owned());
-    Page::new(page).render(&mut text).map_err(|e| failed(&path, &e))?;
+    Page::new(command.clone()).render(&mut text).map_err(|e| failed(&path, &e))?;
     std::fs::write(&path, text).map_err(|e| failed(&path, &e))?;
     let mut count = 1;
     for below in command.get_subcommands().filter(|c| !c.is_hide_set()) {

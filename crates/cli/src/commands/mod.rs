@@ -16,7 +16,6 @@ mod names;
 mod network;
 mod pull;
 mod push;
-mod remote;
 mod restart;
 mod run;
 mod shape;
@@ -27,10 +26,12 @@ mod values;
 use std::io;
 
 use clap::Subcommand;
-use pixels_core::Error;
+use pixels_core::{Error, size};
+use pixels_sandbox::Transferred;
 
 use crate::context::Context;
 use crate::exit::{Failure, Manner, Outcome};
+use crate::ui::Ui;
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -52,7 +53,6 @@ pub enum Command {
     Push(push::Push),
     Pull(pull::Pull),
     Image(image::Image),
-    Remote(remote::Remote),
     Doctor(doctor::Doctor),
     Gc(gc::Gc),
     Config(config::Config),
@@ -87,7 +87,6 @@ impl Command {
             Self::Push(c) => c.run(ctx),
             Self::Pull(c) => c.run(ctx),
             Self::Image(c) => c.run(ctx),
-            Self::Remote(c) => c.run(ctx),
             Self::Doctor(c) => c.run(ctx),
             Self::Gc(c) => c.run(ctx),
             Self::Config(c) => c.run(ctx),
@@ -95,6 +94,20 @@ impl Command {
             Self::Man(c) => c.run(ctx),
         }
     }
+}
+
+/// Says what was moved.
+fn transferred(ui: Ui, moved: &Transferred, direction: &str) -> Outcome {
+    if ui.json {
+        ui.json_out(moved)?;
+    } else {
+        let size = size::human(moved.bytes);
+        ui.note(format!(
+            "copied {} files, {} directories and {} links ({size}) {direction}",
+            moved.files, moved.dirs, moved.links
+        ));
+    }
+    Ok(0)
 }
 
 /// The terminal refused its modes.

@@ -1,9 +1,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use pixels_sandbox::{PushOpts, Remote};
 
-
-use super::values::Remote;
+use super::transferred;
+use super::values;
 use crate::context::Context;
 use crate::exit::Outcome;
 
@@ -17,7 +18,23 @@ pub struct Push {
     /// Files and directories here
     #[arg(value_name = "SRC", required = true)]
     sources: Vec<PathBuf>,
-    /// Where to put them: NAME:PATH
-    #[arg(value_name = "NAME:PATH", value_parser = Remote::parser())]
+    /// Where to put them
+    #[arg(value_name = "NAME:PATH", required = true, value_parser = values::remote())]
     to: Remote,
+}
+
+impl Push {
+    pub fn run(self, ctx: &Context) -> Outcome {
+        ctx.run(async |job| {
+            let pixels = job.pixels.clone();
+            let name = &self.to.name;
+            let moved = job
+                .operate(&format!("copying to {name}"), async |progress| {
+                    let opts = PushOpts { progress, ..PushOpts::default() };
+                    pixels.push(&self.sources, &self.to, opts).await
+                })
+                .await?;
+            transferred(job.ui, &moved, &format!("to {name}"))
+        })
+    }
 }

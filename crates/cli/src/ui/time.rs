@@ -44,7 +44,7 @@ mod tests {
     #[test]
     fn ages() {
         let now = Timestamp::from_second(1_000_000).unwrap();
-        let ago = |s| age(Timestamp::from_second(1_000_000 - s).unwrap(), now);
+        let ago = |s: i64| age(Timestamp::from_second(1_000_000 - s).unwrap(), now);
         assert_eq!(ago(-5), "0s");
         assert_eq!(ago(59), "59s");
         assert_eq!(ago(119), "119s");
