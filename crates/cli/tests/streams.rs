@@ -1,7 +1,7 @@
 //! exec and run: bytes, codes and signals.
 
 use std::ffi::OsString;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::process::Stdio;
 
@@ -61,9 +61,8 @@ fn codes() {
     assert_eq!(code(&["run", "--image", "nothing", "true"]), Some(125));
 }
 
-/// A child that sleeps in the pixel, once it certainly does.
-fn sleeper(args: &[&str]) -> std::process::Child {
-    // `-vv` says when the command has been sent; waiting for that beats guessing.
+/// A child with pipes on all sides.
+fn piped(args: &[&str]) -> std::process::Child {
     let mut command = on_memory();
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().unwrap()
@@ -72,10 +71,11 @@ fn sleeper(args: &[&str]) -> std::process::Child {
 #[test]
 fn signals_end_the_command() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
-        let mut child = sleeper(&["exec", "box", "cat"]);
+        let mut child = piped(&["exec", "box", "cat"]);
+        // Held open: waiting for a child closes a stdin that it still has.
+        let mut stdin = child.stdin.take().unwrap();
         // Once a byte has come back, the command runs.
-        use std::io::Write;
-        child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+        stdin.write_all(b"x").unwrap();
         let mut byte = [0];
         child.stdout.as_mut().unwrap().read_exact(&mut byte).unwrap();
         kill_process(Pid::from_child(&child), signal).unwrap();
@@ -85,8 +85,7 @@ fn signals_end_the_command() {
 
 #[test]
 fn a_reader_that_leaves_ends_the_command_without_a_word() {
-    use std::io::Write;
-    let mut child = sleeper(&["exec", "box", "cat"]);
+    let mut child = piped(&["exec", "box", "cat"]);
     let mut stdin = child.stdin.take().unwrap();
     let mut stdout = child.stdout.take().unwrap();
     stdin.write_all(b"x\n").unwrap();
