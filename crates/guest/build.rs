@@ -35,10 +35,7 @@ mod embed {
                 None => Vec::new(),
             },
         };
-        let hash: String = Sha256::digest(&bytes)
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect();
+        let hash: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
         let out = out_dir.join("pixels-guest");
         if let Err(e) = fs::write(&out, &bytes) {
             fail(&format!("cannot write {}: {e}", out.display()));
@@ -76,14 +73,9 @@ mod embed {
             let text = name.to_string_lossy();
             let ours = text.starts_with("CARGO") || text.starts_with("RUST");
             let keep = ["CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"].contains(&&*text)
-                || [
-                    "CARGO_HTTP_",
-                    "CARGO_NET_",
-                    "CARGO_REGISTR",
-                    "CARGO_SOURCE_",
-                ]
-                .iter()
-                .any(|p| text.starts_with(p));
+                || ["CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTR", "CARGO_SOURCE_"]
+                    .iter()
+                    .any(|p| text.starts_with(p));
             if ours && !keep {
                 cargo.env_remove(&name);
             }
@@ -114,9 +106,9 @@ mod embed {
             .env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
         match cargo.status() {
             Ok(status) if status.success() => {}
-            Ok(status) => fail(&format!(
-                "building the guest binary for {target} failed ({status})"
-            )),
+            Ok(status) => {
+                fail(&format!("building the guest binary for {target} failed ({status})"))
+            }
             Err(e) => fail(&format!("cannot run cargo for the guest binary: {e}")),
         }
         target_dir.join(target).join("release").join("pixels-guest")

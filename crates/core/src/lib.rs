@@ -16,6 +16,7 @@ mod error;
 mod exec;
 mod ext;
 mod files;
+mod finding;
 mod instance;
 pub mod memory;
 mod name;
@@ -33,6 +34,7 @@ pub use exec::{
 };
 pub use ext::SandboxExt;
 pub use files::{DirEntry, FileEntry, FileKind, FileSession, FileStat, Owner, WriteOpts};
+pub use finding::{Finding, Level};
 pub use instance::{
     Capabilities, CloneOpts, CreateOpts, ImageInfo, Instance, Limits, Meta, Snapshot, Status,
     StopOpts,

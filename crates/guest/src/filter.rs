@@ -36,11 +36,7 @@ pub struct ReportFilter {
 impl ReportFilter {
     /// A filter for the report marked with `nonce`.
     pub fn new(nonce: Nonce) -> Self {
-        Self {
-            nonce,
-            held: Vec::new(),
-            report: None,
-        }
+        Self { nonce, held: Vec::new(), report: None }
     }
 
     /// Takes the next piece of the stream and appends to `out` what belongs to

@@ -158,12 +158,7 @@ impl Report {
         let errno = r.i32().ok_or(ReportError)?;
         let exit_code = r.u8().ok_or(ReportError)?;
         let message = clean(&String::from_utf8_lossy(r.rest()));
-        Ok(Self {
-            kind,
-            errno,
-            exit_code,
-            message,
-        })
+        Ok(Self { kind, errno, exit_code, message })
     }
 }
 
@@ -171,11 +166,7 @@ impl Report {
 fn clean(text: &str) -> String {
     let mut out = String::with_capacity(text.len().min(MAX_MESSAGE));
     for c in text.chars() {
-        let c = if c.is_control() || is_format(c) {
-            ' '
-        } else {
-            c
-        };
+        let c = if c.is_control() || is_format(c) { ' ' } else { c };
         if out.len() + c.len_utf8() > MAX_MESSAGE {
             break;
         }

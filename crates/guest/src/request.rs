@@ -117,10 +117,9 @@ impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Magic => f.write_str("not an exec request"),
-            Self::Version(v) => write!(
-                f,
-                "request version {v} is not supported (this is {PROTOCOL_VERSION})"
-            ),
+            Self::Version(v) => {
+                write!(f, "request version {v} is not supported (this is {PROTOCOL_VERSION})")
+            }
             Self::TooLarge => write!(
                 f,
                 "arguments and environment are too long (at most {MAX_FRAME} bytes and {MAX_ITEMS} items)"
@@ -258,9 +257,8 @@ impl ExecRequest {
     /// Anything but exactly one well-formed frame of this version whose fields
     /// keep the rules written at [`ExecRequest`].
     pub fn decode(frame: &[u8]) -> Result<Self, RequestError> {
-        let (head, body) = frame
-            .split_first_chunk::<HEADER_LEN>()
-            .ok_or(RequestError::Malformed)?;
+        let (head, body) =
+            frame.split_first_chunk::<HEADER_LEN>().ok_or(RequestError::Malformed)?;
         let header = RequestHeader::decode(head)?;
         Self::decode_body(&header, body)
     }
@@ -293,10 +291,7 @@ impl ExecRequest {
             0 => UserSpec::NameOrRoot(r.bytes().ok_or(BAD)?.to_vec()),
             1 => UserSpec::Name(r.bytes().ok_or(BAD)?.to_vec()),
             2 => UserSpec::Root,
-            3 => UserSpec::Ids {
-                uid: r.u32().ok_or(BAD)?,
-                gid: r.u32().ok_or(BAD)?,
-            },
+            3 => UserSpec::Ids { uid: r.u32().ok_or(BAD)?, gid: r.u32().ok_or(BAD)? },
             _ => return Err(BAD),
         };
         let cwd = optional(r)?;
@@ -340,11 +335,7 @@ impl ExecRequest {
             + 4
             + self.argv.iter().map(|a| 4 + a.len()).sum::<usize>()
             + 4
-            + self
-                .env
-                .iter()
-                .map(|(n, v)| 8 + n.len() + v.len())
-                .sum::<usize>()
+            + self.env.iter().map(|(n, v)| 8 + n.len() + v.len()).sum::<usize>()
     }
 
     /// The rules of the fields: what the kernel could not pass on.
@@ -366,9 +357,7 @@ impl ExecRequest {
             }
         }
         if self.cwd.as_ref().is_some_and(|c| c.contains(&0)) {
-            return Err(RequestError::Invalid(
-                "the working directory holds a NUL byte",
-            ));
+            return Err(RequestError::Invalid("the working directory holds a NUL byte"));
         }
         if self.term.as_ref().is_some_and(|t| t.contains(&0)) {
             return Err(RequestError::Invalid("TERM holds a NUL byte"));

@@ -136,21 +136,13 @@ fn messages_are_one_harmless_bounded_line() {
     assert!(r.encode(&Nonce([0; 16])).len() <= 4096);
     let mut hostile = vec![9, 0, 0, 0, 0, 1];
     hostile.extend(b"x\x1b]0;t\x07\xff");
-    assert_eq!(
-        Report::decode_payload(&hostile).unwrap().message,
-        "x ]0;t \u{fffd}"
-    );
+    assert_eq!(Report::decode_payload(&hostile).unwrap().message, "x ]0;t \u{fffd}");
 }
 
 #[test]
 fn only_the_first_report_counts() {
     let nonce = Nonce([1; 16]);
-    let r = |errno| Report {
-        kind: ReportKind::Cwd,
-        errno,
-        exit_code: 125,
-        message: String::new(),
-    };
+    let r = |errno| Report { kind: ReportKind::Cwd, errno, exit_code: 125, message: String::new() };
     let second = r(2).encode(&nonce);
     let stream = [r(1).encode(&nonce), second.clone()].concat();
     assert_eq!(feed(nonce, &stream, &[3]), (second, Some(r(1))));

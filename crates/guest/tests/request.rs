@@ -113,11 +113,7 @@ fn size_limits_hold_on_both_sides() {
     r.argv = vec![Vec::new(); MAX_ITEMS + 1];
     assert_eq!(r.encode(), Err(RequestError::TooLarge));
 
-    let mut head = *plain()
-        .encode()
-        .unwrap()
-        .first_chunk::<HEADER_LEN>()
-        .unwrap();
+    let mut head = *plain().encode().unwrap().first_chunk::<HEADER_LEN>().unwrap();
     head[HEADER_LEN - 4..].copy_from_slice(&u32::MAX.to_be_bytes());
     assert_eq!(RequestHeader::decode(&head), Err(RequestError::TooLarge));
 }
@@ -139,11 +135,7 @@ fn rules_of_the_fields() {
     let refused = |change: fn(&mut ExecRequest)| {
         let mut r = plain();
         change(&mut r);
-        assert!(
-            matches!(r.encode(), Err(RequestError::Invalid(_))),
-            "{:?}",
-            r.encode()
-        );
+        assert!(matches!(r.encode(), Err(RequestError::Invalid(_))), "{:?}", r.encode());
     };
     refused(|r| r.argv.push(b"a\0b".to_vec()));
     refused(|r| r.env.push((b"".to_vec(), b"x".to_vec())));
@@ -161,8 +153,5 @@ fn debug_shows_no_secret() {
     r.argv.push(b"--password=hunter2".to_vec());
     r.env.push((b"TOKEN".to_vec(), b"hunter2".to_vec()));
     let shown = format!("{r:?}");
-    assert!(
-        !shown.contains("hunter2") && !shown.contains("104, 117"),
-        "{shown}"
-    );
+    assert!(!shown.contains("hunter2") && !shown.contains("104, 117"), "{shown}");
 }

@@ -20,11 +20,7 @@ pub struct Body(Kind);
 
 enum Kind {
     Bytes(Bytes),
-    Reader {
-        reader: Pin<Box<dyn AsyncRead + Send>>,
-        left: Option<u64>,
-        buffer: BytesMut,
-    },
+    Reader { reader: Pin<Box<dyn AsyncRead + Send>>, left: Option<u64>, buffer: BytesMut },
 }
 
 impl Body {
@@ -36,11 +32,7 @@ impl Body {
     /// Streams from `reader`: exactly `length` bytes where given (fewer is an
     /// [`Error::Upload`](crate::Error::Upload), more are not read), else to its end, in chunks.
     pub fn from_reader(reader: impl AsyncRead + Send + 'static, length: Option<u64>) -> Body {
-        Body(Kind::Reader {
-            reader: Box::pin(reader),
-            left: length,
-            buffer: BytesMut::new(),
-        })
+        Body(Kind::Reader { reader: Box::pin(reader), left: length, buffer: BytesMut::new() })
     }
 
     /// The same body once more, if it is in memory.
@@ -79,11 +71,7 @@ impl hyper::body::Body for Body {
             Kind::Bytes(bytes) if bytes.is_empty() => Poll::Ready(None),
             Kind::Bytes(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Kind::Reader { left: Some(0), .. } => Poll::Ready(None),
-            Kind::Reader {
-                reader,
-                left,
-                buffer,
-            } => {
+            Kind::Reader { reader, left, buffer } => {
                 buffer.reserve(PIECE);
                 let limit = left.unwrap_or(PIECE as u64).min(PIECE as u64);
                 // Reading into a buffer may be dropped and begun anew at every poll.
@@ -120,9 +108,7 @@ impl hyper::body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Reader {
-                left: Some(left), ..
-            } => SizeHint::with_exact(*left),
+            Kind::Reader { left: Some(left), .. } => SizeHint::with_exact(*left),
             Kind::Reader { left: None, .. } => SizeHint::default(),
         }
     }

@@ -72,19 +72,12 @@ pub fn parse_fingerprint(text: &str) -> Option<[u8; 32]> {
 /// As connecting: [`Error::Resolve`], [`Error::Refused`], [`Error::Timeout`], [`Error::Tls`].
 pub async fn fetch_server_certificate(host: &str, port: u16) -> Result<Vec<u8>, Error> {
     let seen = Arc::new(Mutex::new(None));
-    let tls = |kind| Error::Tls {
-        endpoint: format!("https://{}", authority(host, port)),
-        kind,
-    };
+    let tls = |kind| Error::Tls { endpoint: format!("https://{}", authority(host, port)), kind };
     let config = crate::tls::curious(Arc::clone(&seen)).map_err(tls)?;
     let stream = connect::tls(host, port, Arc::new(config)).await?;
     drop(stream);
     let leaf = seen.lock().ok().and_then(|mut seen| seen.take());
-    leaf.ok_or_else(|| {
-        tls(TlsFailure::Protocol(
-            "the server showed no certificate".to_owned(),
-        ))
-    })
+    leaf.ok_or_else(|| tls(TlsFailure::Protocol("the server showed no certificate".to_owned())))
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

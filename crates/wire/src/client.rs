@@ -174,11 +174,7 @@ impl Client {
                 Some(sender) => sender,
                 None => self.http_connection().await?,
             };
-            let spare = if repeatable && was_kept {
-                copy_of(&request)
-            } else {
-                None
-            };
+            let spare = if repeatable && was_kept { copy_of(&request) } else { None };
             self.count_request();
             let mut failed = match sender.try_send_request(request).await {
                 Ok(answer) => {
@@ -214,8 +210,7 @@ impl Client {
         if matches!(request.method, Method::POST | Method::PUT | Method::PATCH)
             && hyper::body::Body::size_hint(out.body()).exact() == Some(0)
         {
-            out.headers_mut()
-                .insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+            out.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
         *out.method_mut() = request.method;
         Ok(out)
@@ -251,18 +246,12 @@ impl Client {
     }
 
     fn tls_config(&self, endpoint: &TlsEndpoint) -> Result<Arc<ClientConfig>, Error> {
-        let mut made = self
-            .shared
-            .tls
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut made = self.shared.tls.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(config) = &*made {
             return Ok(Arc::clone(config));
         }
-        let config = crate::tls::config(endpoint).map_err(|kind| Error::Tls {
-            endpoint: self.shared.name.to_string(),
-            kind,
-        })?;
+        let config = crate::tls::config(endpoint)
+            .map_err(|kind| Error::Tls { endpoint: self.shared.name.to_string(), kind })?;
         Ok(Arc::clone(made.insert(Arc::new(config))))
     }
 

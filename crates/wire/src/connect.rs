@@ -51,10 +51,7 @@ pub(crate) async fn unix(path: &Path) -> Result<Stream, Error> {
             }
             io::ErrorKind::WouldBlock => return Err(timed_out(endpoint)),
             _ => {
-                return Err(Error::Io {
-                    endpoint,
-                    source: error,
-                });
+                return Err(Error::Io { endpoint, source: error });
             }
         }
     }
@@ -79,10 +76,7 @@ pub(crate) async fn tls(host: &str, port: u16, config: Arc<ClientConfig>) -> Res
 }
 
 async fn tcp(host: &str, port: u16, endpoint: &str, deadline: Instant) -> Result<TcpStream, Error> {
-    let unresolved = |reason: String| Error::Resolve {
-        host: host.to_owned(),
-        reason,
-    };
+    let unresolved = |reason: String| Error::Resolve { host: host.to_owned(), reason };
     let addresses: Vec<SocketAddr> =
         match timeout_at(deadline, tokio::net::lookup_host((host, port))).await {
             Err(_) => return Err(timed_out(endpoint.to_owned())),
@@ -101,15 +95,10 @@ async fn tcp(host: &str, port: u16, endpoint: &str, deadline: Instant) -> Result
                 return Ok(stream);
             }
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                last = Error::Refused {
-                    endpoint: endpoint.to_owned(),
-                };
+                last = Error::Refused { endpoint: endpoint.to_owned() };
             }
             Ok(Err(source)) => {
-                last = Error::Io {
-                    endpoint: endpoint.to_owned(),
-                    source,
-                };
+                last = Error::Io { endpoint: endpoint.to_owned(), source };
             }
         }
     }
@@ -133,11 +122,7 @@ fn tune(stream: &TcpStream) {
 }
 
 fn timed_out(endpoint: String) -> Error {
-    Error::Timeout {
-        endpoint,
-        what: "connecting to",
-        after: CONNECT_TIMEOUT,
-    }
+    Error::Timeout { endpoint, what: "connecting to", after: CONNECT_TIMEOUT }
 }
 
 impl AsyncRead for Stream {

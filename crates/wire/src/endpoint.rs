@@ -50,10 +50,7 @@ pub struct ClientIdentity {
 impl fmt::Debug for ClientIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientIdentity")
-            .field(
-                "cert_chain_pem",
-                &String::from_utf8_lossy(&self.cert_chain_pem),
-            )
+            .field("cert_chain_pem", &String::from_utf8_lossy(&self.cert_chain_pem))
             .field("key_pem", &"hidden")
             .finish()
     }
@@ -61,19 +58,13 @@ impl fmt::Debug for ClientIdentity {
 
 /// The host without the brackets of an IPv6 literal.
 pub(crate) fn bare_host(host: &str) -> &str {
-    host.strip_prefix('[')
-        .and_then(|h| h.strip_suffix(']'))
-        .unwrap_or(host)
+    host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host)
 }
 
 /// `host:port` with IPv6 in brackets.
 pub(crate) fn authority(host: &str, port: u16) -> String {
     let host = bare_host(host);
-    if host.contains(':') {
-        format!("[{host}]:{port}")
-    } else {
-        format!("{host}:{port}")
-    }
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// As it appears in error messages: the socket's path or `https://host:port`.

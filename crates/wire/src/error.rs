@@ -166,28 +166,17 @@ impl Error {
     }
 
     pub(crate) fn http(endpoint: &str, message: impl Into<String>) -> Error {
-        Error::Http {
-            endpoint: endpoint.to_owned(),
-            message: clean(&message.into()),
-        }
+        Error::Http { endpoint: endpoint.to_owned(), message: clean(&message.into()) }
     }
 
     pub(crate) fn closed(endpoint: &str) -> Error {
-        Error::Closed {
-            endpoint: endpoint.to_owned(),
-        }
+        Error::Closed { endpoint: endpoint.to_owned() }
     }
 
     /// Sorts an I/O error of an open connection; rustls hides its errors in them.
     pub(crate) fn from_io(endpoint: &str, source: io::Error) -> Error {
-        if let Some(tls) = source
-            .get_ref()
-            .and_then(|e| e.downcast_ref::<rustls::Error>())
-        {
-            return Error::Tls {
-                endpoint: endpoint.to_owned(),
-                kind: crate::tls::failure(tls),
-            };
+        if let Some(tls) = source.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
+            return Error::Tls { endpoint: endpoint.to_owned(), kind: crate::tls::failure(tls) };
         }
         match source.kind() {
             io::ErrorKind::ConnectionReset
@@ -195,10 +184,7 @@ impl Error {
             | io::ErrorKind::BrokenPipe
             | io::ErrorKind::NotConnected
             | io::ErrorKind::UnexpectedEof => Error::closed(endpoint),
-            _ => Error::Io {
-                endpoint: endpoint.to_owned(),
-                source,
-            },
+            _ => Error::Io { endpoint: endpoint.to_owned(), source },
         }
     }
 
@@ -207,10 +193,7 @@ impl Error {
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
         while let Some(e) = cause {
             if let Some(UploadFailed(io)) = e.downcast_ref::<UploadFailed>() {
-                return Error::Upload {
-                    endpoint: endpoint.to_owned(),
-                    source: copy_io(io),
-                };
+                return Error::Upload { endpoint: endpoint.to_owned(), source: copy_io(io) };
             }
             if let Some(io) = e.downcast_ref::<io::Error>() {
                 return Error::from_io(endpoint, copy_io(io));
@@ -229,10 +212,7 @@ fn copy_io(e: &io::Error) -> io::Error {
     if let Some(number) = e.raw_os_error() {
         return io::Error::from_raw_os_error(number);
     }
-    match e
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-    {
+    match e.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(tls) => io::Error::new(e.kind(), tls.clone()),
         None => io::Error::new(e.kind(), e.to_string()),
     }
@@ -240,7 +220,5 @@ fn copy_io(e: &io::Error) -> io::Error {
 
 /// A peer's words made safe to print: control characters become spaces.
 fn clean(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -47,12 +47,7 @@ pub struct BodyReader {
 
 impl BodyReader {
     pub(crate) fn new(incoming: Incoming, lease: Option<Lease>, endpoint: Arc<str>) -> BodyReader {
-        let mut reader = BodyReader {
-            incoming,
-            chunk: Bytes::new(),
-            lease,
-            endpoint,
-        };
+        let mut reader = BodyReader { incoming, chunk: Bytes::new(), lease, endpoint };
         if reader.incoming.is_end_stream() {
             reader.finish();
         }
@@ -110,10 +105,7 @@ impl BodyReader {
     }
 
     fn too_large(&self, limit: u64) -> Error {
-        Error::TooLarge {
-            endpoint: self.endpoint.to_string(),
-            limit,
-        }
+        Error::TooLarge { endpoint: self.endpoint.to_string(), limit }
     }
 
     /// Has the next non-empty piece in `chunk`; false at the end.
@@ -163,11 +155,6 @@ impl AsyncRead for BodyReader {
 
 impl fmt::Debug for BodyReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "BodyReader({:?} bytes of {})",
-            self.length(),
-            self.endpoint
-        )
+        write!(f, "BodyReader({:?} bytes of {})", self.length(), self.endpoint)
     }
 }

@@ -31,10 +31,7 @@ pub(crate) fn config(endpoint: &TlsEndpoint) -> Result<ClientConfig, TlsFailure>
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier: Arc<dyn ServerCertVerifier> = match &endpoint.trust {
         ServerTrust::Pinned(pin) => Arc::new(Verifier {
-            accept: Accept::Leaves {
-                pins: vec![*pin],
-                chain: None,
-            },
+            accept: Accept::Leaves { pins: vec![*pin], chain: None },
             provider: Arc::clone(&provider),
         }),
         ServerTrust::Pem(pem) => Arc::new(Verifier {
@@ -50,10 +47,8 @@ pub(crate) fn config(endpoint: &TlsEndpoint) -> Result<ClientConfig, TlsFailure>
 /// Only for showing a certificate before it is trusted; nothing is ever sent over it.
 pub(crate) fn curious(seen: Arc<Mutex<Option<Vec<u8>>>>) -> Result<ClientConfig, TlsFailure> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Arc::new(Verifier {
-        accept: Accept::Anything(seen),
-        provider: Arc::clone(&provider),
-    });
+    let verifier =
+        Arc::new(Verifier { accept: Accept::Anything(seen), provider: Arc::clone(&provider) });
     finish(provider, verifier, None)
 }
 
@@ -100,15 +95,8 @@ fn pem_trust(pem: &[u8], provider: &Arc<CryptoProvider>) -> Result<Accept, TlsFa
             .add(CertificateDer::from(der.clone()))
             .map_err(|e| TlsFailure::Config(format!("server certificate: {e}")))?;
     }
-    let chain = if roots.is_empty() {
-        None
-    } else {
-        Some(chain_verifier(roots, provider)?)
-    };
-    Ok(Accept::Leaves {
-        pins: certificates.iter().map(|der| cert::sha256(der)).collect(),
-        chain,
-    })
+    let chain = if roots.is_empty() { None } else { Some(chain_verifier(roots, provider)?) };
+    Ok(Accept::Leaves { pins: certificates.iter().map(|der| cert::sha256(der)).collect(), chain })
 }
 
 fn chain_verifier(
@@ -207,12 +195,7 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -221,18 +204,11 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -248,9 +224,9 @@ pub(crate) fn failure(error: &rustls::Error) -> TlsFailure {
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 TlsFailure::NotYetValid
             }
-            CertificateError::NotValidForNameContext { expected, .. } => TlsFailure::WrongName {
-                host: expected.to_str().into_owned(),
-            },
+            CertificateError::NotValidForNameContext { expected, .. } => {
+                TlsFailure::WrongName { host: expected.to_str().into_owned() }
+            }
             other => TlsFailure::BadCertificate(other.to_string()),
         },
         E::Other(other) => match other.0.downcast_ref::<Mismatch>() {

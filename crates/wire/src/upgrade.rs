@@ -57,16 +57,12 @@ impl Client {
             if !agreed.is_some_and(|v| v.eq_ignore_ascii_case(protocol)) {
                 return Err(Error::http(self.name(), "switched to another protocol"));
             }
-            let upgraded = hyper::upgrade::on(answer)
-                .await
-                .map_err(|e| Error::from_hyper(self.name(), e))?;
+            let upgraded =
+                hyper::upgrade::on(answer).await.map_err(|e| Error::from_hyper(self.name(), e))?;
             let parts = upgraded
                 .downcast::<TokioIo<Stream>>()
                 .map_err(|_| Error::http(self.name(), "upgraded connection of another kind"))?;
-            Ok(Upgraded {
-                early: parts.read_buf,
-                stream: parts.io.into_inner(),
-            })
+            Ok(Upgraded { early: parts.read_buf, stream: parts.io.into_inner() })
         };
         match timeout(SWITCH_TIMEOUT, switching).await {
             Ok(result) => result,
@@ -86,11 +82,7 @@ impl Client {
                 break;
             }
         }
-        Error::Status {
-            endpoint: self.name().to_string(),
-            status,
-            body,
-        }
+        Error::Status { endpoint: self.name().to_string(), status, body }
     }
 
     pub(crate) fn switch_timed_out(&self) -> Error {

@@ -85,11 +85,7 @@ impl Client {
         match timeout(SWITCH_TIMEOUT, handshake).await {
             Err(_) => Err(self.switch_timed_out()),
             Ok(Err(error)) => Err(sort(&endpoint, error)),
-            Ok(Ok((inner, _))) => Ok(WebSocket {
-                inner,
-                endpoint,
-                done: false,
-            }),
+            Ok(Ok((inner, _))) => Ok(WebSocket { inner, endpoint, done: false }),
         }
     }
 }
@@ -110,10 +106,7 @@ impl WebSocket {
     /// [`Error::Closed`] if the connection is gone.
     pub async fn send(&mut self, message: Message) -> Result<(), Error> {
         transmit(&mut self.inner, message, &self.endpoint).await?;
-        self.inner
-            .flush()
-            .await
-            .map_err(|e| sort(&self.endpoint, e))
+        self.inner.flush().await.map_err(|e| sort(&self.endpoint, e))
     }
 
     /// Says goodbye.
@@ -127,15 +120,9 @@ impl WebSocket {
     /// Two halves for two tasks.
     pub fn split(self) -> (WebSocketSender, WebSocketReceiver) {
         let (sink, stream) = self.inner.split();
-        let sender = WebSocketSender {
-            inner: sink,
-            endpoint: Arc::clone(&self.endpoint),
-        };
-        let receiver = WebSocketReceiver {
-            inner: stream,
-            endpoint: self.endpoint,
-            done: self.done,
-        };
+        let sender = WebSocketSender { inner: sink, endpoint: Arc::clone(&self.endpoint) };
+        let receiver =
+            WebSocketReceiver { inner: stream, endpoint: self.endpoint, done: self.done };
         (sender, receiver)
     }
 }
@@ -163,10 +150,7 @@ impl WebSocketSender {
     /// # Errors
     /// [`Error::Closed`] if the connection is gone.
     pub async fn flush(&mut self) -> Result<(), Error> {
-        self.inner
-            .flush()
-            .await
-            .map_err(|e| sort(&self.endpoint, e))
+        self.inner.flush().await.map_err(|e| sort(&self.endpoint, e))
     }
 
     /// Says goodbye.
@@ -281,10 +265,9 @@ fn sort(endpoint: &str, error: tungstenite::Error) -> Error {
             | ProtocolError::SendAfterClosing,
         ) => Error::closed(endpoint),
         E::Io(error) => Error::from_io(endpoint, error),
-        E::Capacity(_) => Error::TooLarge {
-            endpoint: endpoint.to_owned(),
-            limit: MESSAGE_LIMIT as u64,
-        },
+        E::Capacity(_) => {
+            Error::TooLarge { endpoint: endpoint.to_owned(), limit: MESSAGE_LIMIT as u64 }
+        }
         E::Http(answer) => Error::Status {
             endpoint: endpoint.to_owned(),
             status: answer.status().as_u16(),
