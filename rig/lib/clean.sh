@@ -29,16 +29,15 @@ stop_instances() {
 
 # Ends what still runs of DIR and removes the control groups it leaves.
 end_everything() {
-    local dir=$1 pid child groups=()
+    local dir=$1 pid child children groups=()
     for pid in $(monitors "$dir"); do
-        for child in "$pid" $(cat "/proc/$pid/task/$pid/children" 2>/dev/null); do
+        read -r -a children <"/proc/$pid/task/$pid/children" || true
+        for child in "$pid" "${children[@]}"; do
             mapfile -t -O "${#groups[@]}" groups < <(group_dirs "$child")
         done
         # The container's init: with it goes all of its pid namespace, and the
         # monitor follows after its own teardown.
-        for child in $(cat "/proc/$pid/task/$pid/children" 2>/dev/null); do
-            kill -KILL "$child" 2>/dev/null || true
-        done
+        [ ${#children[@]} = 0 ] || kill -KILL "${children[@]}" 2>/dev/null || true
         wait_gone "$pid" 10 || true
     done
     # shellcheck disable=SC2046 # pids, one word each

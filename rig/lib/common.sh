@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034 # these names are for the other files
 # Names, paths and small helpers every part of the rig shares.
 #
 # Everything a rig owns is derived from its id and its slot: see slot.sh.

@@ -14,6 +14,7 @@ BACKPORTS_FILE=/etc/apt/sources.list.d/pixels-rig-backports.sources
 debian_source() {
     local line uri release entry file number
     MIRROR='' MIRROR_KEY=''
+    # shellcheck disable=SC2016 # apt expands these
     line=$(apt-get indextargets --format '$(REPO_URI)|$(RELEASE)|$(SOURCESENTRY)' \
         'Created-By: Packages' 'Component: main' | awk -F'|' '$2 == "bookworm"' | head -n 1)
     [ -n "$line" ] || die "no apt source for bookworm main on this machine" "the rig needs Debian 12"
@@ -40,6 +41,7 @@ debian_source() {
 
 # Adds the backports suite unless some source of the machine has it already.
 add_backports() {
+    # shellcheck disable=SC2016 # apt expands this
     if apt-get indextargets --format '$(RELEASE)' 'Created-By: Packages' | grep -qx "$BACKPORTS"; then
         return
     fi

@@ -36,14 +36,12 @@ owns() { tr '\0' '\n' 2>/dev/null <"/proc/$1/cmdline" | grep -qF -- "$2"; }
 # incus_pids DIR: the daemon of DIR and its helpers (monitors, proxies,
 # dnsmasq), without what runs inside of guests.
 incus_pids() {
-    local pid exe
+    local pid
     for pid in $(pids_of_exe "$INCUSD"); do
         if is_incusd_of "$pid" "$1" || owns "$pid" "$1/"; then printf '%s\n' "$pid"; fi
     done
-    for exe in /usr/sbin/dnsmasq; do
-        for pid in $(pids_of_exe "$exe"); do
-            if owns "$pid" "$1/networks/"; then printf '%s\n' "$pid"; fi
-        done
+    for pid in $(pids_of_exe "$(readlink -f /usr/sbin/dnsmasq)"); do
+        if owns "$pid" "$1/networks/"; then printf '%s\n' "$pid"; fi
     done
 }
 

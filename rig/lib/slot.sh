@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034 # these names are for the other files
 # What keeps two rigs on one machine apart: each holds a numbered slot, and
 # every name and number that is the machine's follows from it.
 
