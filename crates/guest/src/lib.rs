@@ -8,9 +8,10 @@
 //! command runs (or its timeout) comes back as one [`Report`] frame in the
 //! stderr stream (the only stream of a terminal), found by [`ReportFilter`].
 //!
-//! On a terminal the host first waits for [`READY_MARKER`]
-//! ([`ReadyScanner`]): only then is the terminal's echo off, so that the
-//! request is neither echoed nor edited by the line discipline.
+//! The host first waits for [`READY_MARKER`] ([`ReadyScanner`]) on that stream:
+//! on a terminal only then is the echo off, so that the request is neither
+//! echoed nor edited by the line discipline; and in any case only then is there
+//! somebody who takes the command's input.
 
 mod codec;
 mod filter;
@@ -51,8 +52,12 @@ pub const EXIT_KILLED: u8 = 137;
 pub const SIGNAL_KILL_TREE: i32 = 36;
 
 /// Environment variable of a pixel's PID 1 that holds its identity token; read
-/// by `identity --boot`.
+/// by the face `boot`.
 pub const IDENTITY_VARIABLE: &str = "PIXELS_IDENTITY";
+
+/// Environment variable of a pixel's PID 1 that holds its address, where the host
+/// chose one: `address/prefix gateway dns…`, the gateway `-` where there is none.
+pub const NETWORK_VARIABLE: &str = "PIXELS_NETWORK";
 
 /// The names of the binary's faces: its first argument.
 pub mod face {
@@ -62,6 +67,8 @@ pub mod face {
     pub const VERSION: &str = "version";
     /// Waits for a global address: `ready <timeout in ms>`.
     pub const READY: &str = "ready";
-    /// Renews a clone's identity: `identity [--record] <token>`, `identity --boot`.
+    /// Renews a clone's identity: `identity [--record] <token>`.
     pub const IDENTITY: &str = "identity";
+    /// Renews a clone's identity and sets its address, before its network comes up.
+    pub const BOOT: &str = "boot";
 }

@@ -1,10 +1,11 @@
-//! The handshake on a terminal: the request is sent only after echo is off.
+//! The handshake: nothing is sent before the binary is there to take it.
 
-/// What the `exec` face writes to a terminal once it is in raw mode. It holds no
+/// What the `exec` face writes first: to stderr, or to its terminal once that is
+/// in raw mode (so that the request is neither echoed nor edited). It holds no
 /// byte that a line discipline changes on output.
 pub const READY_MARKER: [u8; 16] = *b"\x1d\x1fpxg-ready-1\x1f\x1e\x17";
 
-/// Finds [`READY_MARKER`] in what a terminal sends before the request.
+/// Finds [`READY_MARKER`] in what arrives before the request.
 ///
 /// ```
 /// use pixels_guest_api::{READY_MARKER, ReadyScanner};

@@ -1,10 +1,13 @@
 //! Clones: one request that copies and starts.
 
+use std::collections::BTreeSet;
+
 use pixels_core::{CloneOpts, Error, Instance, Label, Meta, Name, Result, What};
 use serde_json::json;
 
 use crate::Incus;
-use crate::lifecycle::{MakeError, fresh_id};
+use crate::address::{self, Placement};
+use crate::lifecycle::{fresh_id, is_taken};
 use crate::model::{Keys, Raw, key};
 use crate::spec;
 
@@ -28,48 +31,62 @@ impl Incus {
             || source.instance(),
             |l| format!("{}/{l}", source.instance()),
         );
+        let mut avoid = BTreeSet::new();
+        loop {
+            let placed = self.place(&from.expanded_devices, &avoid).await;
+            let made = self.clone_at(&from, &path, &origin, name, &opts, placed.as_ref()).await;
+            self.unclaim(placed.as_ref());
+            match (made, placed) {
+                (Err(e), Some(p)) if is_taken(&e, &p) && avoid.len() < address::TRIES => {
+                    avoid.insert(p.address);
+                    self.background.drain().await;
+                }
+                (made, _) => return made,
+            }
+        }
+    }
+
+    /// One try, with the address that was chosen.
+    async fn clone_at(
+        &self,
+        from: &Raw,
+        path: &str,
+        origin: &str,
+        name: &Name,
+        opts: &CloneOpts,
+        placed: Option<&Placement>,
+    ) -> Result<Instance> {
         let id = fresh_id();
-        let mut config = self.clone_config(&from, &opts, origin);
+        let mut config = self.clone_config(from, opts, origin);
         config.insert(key::ID.into(), id.clone());
         config.insert(key::IDENTITY.into(), id.clone());
         let mut devices = from.devices.clone();
         if let Some(disk) = opts.limits.disk {
-            let mut root = match devices.remove("root") {
-                Some(root) => root,
-                None => {
-                    let expanded = from.expanded_devices.values();
-                    let root = expanded.clone().find(|d| d.get("path").is_some_and(|p| p == "/"));
-                    root.cloned().unwrap_or_default()
-                }
-            };
+            let is_root = |d: &&Keys| d.get("path").is_some_and(|p| p == "/");
+            let mut root = from.expanded_devices.values().find(is_root).cloned().unwrap_or_default();
             root.insert("size".into(), disk.to_string());
             devices.insert("root".into(), root);
         }
-        for nic in devices.values_mut().filter(|d| d.get("type").is_some_and(|t| t == "nic")) {
-            // The source's own; the clone gets others.
-            nic.remove("hwaddr");
-            nic.remove("ipv4.address");
-            nic.remove("ipv6.address");
+        // MAC and address are the source's own.
+        address::clear(&mut config, &mut devices);
+        if let Some(placed) = placed {
+            placed.apply(&self.config.dns, &mut config, &mut devices);
         }
         let body = json!({
             "name": name.instance(), "start": true, "architecture": from.architecture,
             "profiles": from.profiles, "config": config, "devices": devices,
             "source": {"type": "copy", "source": path, "instance_only": true},
         });
-        opts.progress.phase(format!("cloning {}", config_origin(&config)));
+        opts.progress.phase(format!("cloning {origin}"));
         let half = self.half_made(name, &id);
-        self.post_instance(name, &id, opts.target.as_deref(), &body)
-            .await
-            .map_err(|e| match e {
-                MakeError::Error(e) => e,
-                MakeError::Other(fault) => fault.during(&format!("clone {source}")),
-            })?;
+        self.post_instance(name, &id, opts.target.as_deref(), &body).await?;
         if from.meta_key(key::BOOT_UNIT).is_none() {
             opts.progress.phase("renewing its identity");
             self.renew_identity(name, &id).await?;
         }
+        let instance = pixels_core::Backend::get(self, name).await?;
         half.keep();
-        pixels_core::Backend::get(self, name).await
+        Ok(instance)
     }
 
     async fn snapshot_of(&self, source: &Name, label: &Label) -> Result<Raw> {
@@ -86,7 +103,7 @@ impl Incus {
 
     /// The configuration of a clone: the source's without what is the
     /// source's alone. Limits that the source lacks stay absent.
-    fn clone_config(&self, from: &Raw, opts: &CloneOpts, origin: String) -> Keys {
+    fn clone_config(&self, from: &Raw, opts: &CloneOpts, origin: &str) -> Keys {
         let mut config: Keys =
             from.config.iter().filter(|(k, _)| !k.starts_with("volatile.")).map(|(k, v)| (k.clone(), v.clone())).collect();
         let cpu = opts.limits.cpu.as_deref();
@@ -95,15 +112,11 @@ impl Incus {
         let meta = Meta {
             expires_at: opts.expires_at,
             egress,
-            origin: Some(origin),
+            origin: Some(origin.to_owned()),
             owner: opts.owner.clone(),
         };
         spec::meta_config(&meta, &mut config);
         config.insert(key::MAKING.into(), String::new());
         config
     }
-}
-
-fn config_origin(config: &Keys) -> &str {
-    config.get(key::ORIGIN).map_or("", String::as_str)
 }

@@ -365,7 +365,10 @@ impl Exec for Incus {
                 needs: "and has to be started to become ready".into(),
             });
         }
-        if raw.addresses().is_empty() && raw.has_nic() {
+        if !raw.addresses().is_empty() || !raw.has_nic() {
+            return raw.instance().ok_or_else(|| Error::not_found(What::Pixel, name.as_str()));
+        }
+        {
             let limit = timeout.as_millis().to_string();
             let args = [api::face::READY, limit.as_str()];
             let called = self.guest_call(name, &args);

@@ -98,9 +98,9 @@ impl Incus {
              [Service]\n\
              Type=oneshot\n\
              RemainAfterExit=yes\n\
-             ExecStart={} {} --boot\n",
+             ExecStart={} {}\n",
             guest.path,
-            api::face::IDENTITY,
+            api::face::BOOT,
         );
         write(files, BOOT_UNIT, unit.as_bytes(), 0o644).await?;
         make_dirs(files, BOOT_WANTS).await?;

@@ -8,6 +8,7 @@
 //!
 //! [Incus]: https://linuxcontainers.org/incus/docs/main/rest-api/
 
+mod address;
 mod api;
 mod background;
 mod clone;
@@ -30,8 +31,9 @@ mod streams;
 mod sweep;
 pub mod trust;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use pixels_core::{
@@ -57,6 +59,8 @@ pub struct Incus {
     config: Arc<Config>,
     background: Background,
     guest: Arc<guest::Guest>,
+    /// Addresses that creates of this process have chosen and the daemon may not know yet.
+    claimed: Arc<Mutex<BTreeSet<Ipv4Addr>>>,
 }
 
 /// Makes the backend from its settings; see [`Incus::new`].
@@ -67,7 +71,7 @@ pub fn factory() -> Factory {
 impl Incus {
     /// The backend with these settings: `socket`, or `remote` with
     /// `client_cert`, `client_key`, `server_cert`; `project`; `image_server`,
-    /// `image_server_ca`, `default_image`; `pool`, `network` or `nic_type` and
+    /// `image_server_ca`, `default_image`; `pool`, `dns`, `network` or `nic_type` and
     /// `parent`; `user`; `cpu`, `memory`, `disk`; `isolate_idmap`,
     /// `disable_guestapi`, `hard_memory_limit`, `limit_processes`;
     /// `guest_binary`. Certificates are read, nothing is connected.
@@ -82,6 +86,7 @@ impl Incus {
             guest: Arc::new(guest::Guest::new(config.guest_binary.clone())),
             config: Arc::new(config),
             background: Background::default(),
+            claimed: Arc::default(),
         })
     }
 

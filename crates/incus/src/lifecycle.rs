@@ -1,5 +1,6 @@
 //! Making, starting, stopping, listing and removing pixels.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pixels_core::{
@@ -8,9 +9,10 @@ use pixels_core::{
 use serde_json::{Value, json};
 
 use crate::Incus;
+use crate::address::{self, Placement};
 use crate::api::{Fault, Path};
 use crate::maker;
-use crate::model::{Raw, key};
+use crate::model::{Devices, Raw, key};
 use crate::spec;
 
 /// How long a new pixel may take to boot and get an address.
@@ -23,10 +25,33 @@ impl Incus {
     }
 
     pub(crate) async fn create_instance(&self, opts: CreateOpts) -> Result<Instance> {
-        let progress = opts.progress.clone();
-        progress.phase("looking the image up");
+        opts.progress.phase("looking the image up");
         let disk = opts.disk.or(self.config.disk);
         let (source, devices) = tokio::try_join!(self.image_source(&opts), self.devices(disk))?;
+        let mut avoid = BTreeSet::new();
+        loop {
+            let placed = self.place(&devices.1, &avoid).await;
+            let made = self.create_at(&opts, &source, devices.0.clone(), placed.as_ref()).await;
+            self.unclaim(placed.as_ref());
+            match (made, placed) {
+                (Err(e), Some(p)) if is_taken(&e, &p) && avoid.len() < address::TRIES => {
+                    avoid.insert(p.address);
+                    self.background.drain().await;
+                }
+                (made, _) => return made,
+            }
+        }
+    }
+
+    /// One try, with the address that was chosen.
+    async fn create_at(
+        &self,
+        opts: &CreateOpts,
+        source: &Value,
+        mut devices: Devices,
+        placed: Option<&Placement>,
+    ) -> Result<Instance> {
+        let progress = &opts.progress;
         let cpu = opts.cpu.as_deref().or(self.config.cpu.as_deref());
         let memory = opts.memory.or(self.config.memory);
         let id = fresh_id();
@@ -38,6 +63,9 @@ impl Incus {
         config.insert(key::ID.into(), id.clone());
         config.insert(key::IDENTITY.into(), id.clone());
         config.insert(key::MAKING.into(), maker::current());
+        if let Some(placed) = placed {
+            placed.apply(&self.config.dns, &mut config, &mut devices);
+        }
         let body = json!({
             "name": opts.name.instance(), "type": "container", "start": false,
             "source": source, "config": config, "devices": devices,
@@ -53,18 +81,19 @@ impl Incus {
         if boot_unit {
             done["config"][key::BOOT_UNIT] = json!("1");
         }
+        progress.phase("starting");
+        self.set_state(&opts.name, json!({"action": "start", "timeout": -1})).await?;
+        // Last: until then whoever finds it knows that it is not whole.
         self.api
             .patch(Self::at(&opts.name), &done)
             .await
             .map_err(|f| f.about(What::Pixel, opts.name.as_str(), "create"))?;
-        progress.phase("starting");
-        self.set_state(&opts.name, json!({"action": "start", "timeout": -1})).await?;
-        if opts.bare {
-            half.keep();
-            return pixels_core::Backend::get(self, &opts.name).await;
-        }
-        progress.phase("waiting for the network");
-        let instance = self.ready(&opts.name, READY).await?;
+        let instance = if opts.bare {
+            pixels_core::Backend::get(self, &opts.name).await?
+        } else {
+            progress.phase("waiting for the network");
+            self.ready(&opts.name, READY).await?
+        };
         half.keep();
         Ok(instance)
     }
@@ -246,6 +275,12 @@ impl From<MakeError> for Error {
             MakeError::Other(fault) => fault.during("create"),
         }
     }
+}
+
+/// Whether a create failed because somebody else has the address. There is no
+/// code for it: the text names the address.
+pub(crate) fn is_taken(e: &Error, placed: &Placement) -> bool {
+    matches!(e.kind(), Error::Backend { message, .. } if message.contains(&placed.address.to_string()))
 }
 
 /// An image that the image server does not have has no code: the text is the

@@ -1,6 +1,6 @@
 //! Instances and snapshots as the daemon writes them, and what they are to us.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use jiff::Timestamp;
@@ -133,7 +133,8 @@ impl Raw {
         })
     }
 
-    /// Global addresses, IPv4 first; those a NIC is pinned to where the state is not known.
+    /// Global addresses, IPv4 first. The one a NIC is pinned to is there from the
+    /// start, also before the guest has taken it.
     pub fn addresses(&self) -> Vec<IpAddr> {
         let mut found: Vec<IpAddr> = self
             .state
@@ -144,7 +145,15 @@ impl Raw {
             .filter(|a| a.scope == "global")
             .filter_map(|a| a.address.parse().ok())
             .collect();
+        found.extend(
+            self.expanded_devices
+                .values()
+                .filter_map(|d| d.get("ipv4.address"))
+                .filter_map(|a| a.parse::<IpAddr>().ok()),
+        );
         found.sort_by_key(IpAddr::is_ipv6);
+        let mut seen = BTreeSet::new();
+        found.retain(|a| seen.insert(*a));
         found
     }
 }

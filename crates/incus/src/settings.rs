@@ -1,5 +1,6 @@
 //! What the backend is told: its own section of the configuration, checked.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use pixels_core::{Error, Result, Settings};
@@ -37,6 +38,8 @@ pub(crate) struct Config {
     pub image_server_ca: Option<String>,
     pub pool: Option<String>,
     pub nic: Nic,
+    /// Name servers of unrestricted pixels; none is the network's own.
+    pub dns: Vec<IpAddr>,
     pub user: String,
     pub cpu: Option<String>,
     pub memory: Option<u64>,
@@ -94,6 +97,7 @@ impl Config {
             },
             pool: owned("pool"),
             nic,
+            dns: addresses(settings, "dns")?,
             user: owned("user").unwrap_or_else(|| "pixel".into()),
             cpu: owned("cpu"),
             memory: number(settings, "memory")?,
@@ -170,6 +174,15 @@ fn number(settings: &Settings, key: &str) -> Result<Option<u64>> {
             v.parse().map(Some).map_err(|_| Error::invalid(key, v, "it is a whole number"))
         }
     }
+}
+
+fn addresses(settings: &Settings, key: &str) -> Result<Vec<IpAddr>> {
+    let text = settings.get(key).map_or("", String::as_str);
+    text.split(',')
+        .map(str::trim)
+        .filter(|t| !t.is_empty())
+        .map(|t| t.parse().map_err(|_| Error::invalid(key, t, "it is an IP address")))
+        .collect()
 }
 
 fn flag(settings: &Settings, key: &str, default: bool) -> Result<bool> {

@@ -56,54 +56,60 @@ pub(crate) fn nic(config: &Config) -> Option<Keys> {
 }
 
 impl Incus {
-    /// The devices of a new pixel, checked against what exists.
-    pub(crate) async fn devices(&self, disk: Option<u64>) -> Result<Devices> {
+    /// The devices of a new pixel, checked against what exists: those of its
+    /// own, and those with the default profile's beneath.
+    pub(crate) async fn devices(&self, disk: Option<u64>) -> Result<(Devices, Devices)> {
+        let pool = self.config.pool.as_deref();
+        let own_nic = nic(&self.config);
+        let network = own_nic.as_ref().and_then(|n| n.get("network"));
+        let (profile, (), ()) = tokio::try_join!(
+            self.profile_devices(),
+            self.check_if(What::Pool, "/1.0/storage-pools", pool),
+            self.check_if(What::Network, "/1.0/networks", network.map(String::as_str)),
+        )?;
         let mut devices = Devices::new();
-        if let Some(nic) = nic(&self.config) {
-            if let Some(network) = nic.get("network") {
-                self.check(What::Network, "/1.0/networks", network).await?;
-            }
-            devices.insert("eth0".into(), nic);
+        let mut root = profile.values().find(|d| d.get("path").is_some_and(|p| p == "/")).cloned();
+        if let Some(pool) = pool {
+            let fresh = [("type", "disk"), ("path", "/"), ("pool", pool)];
+            root = Some(fresh.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
         }
-        if let Some(root) = self.root_device(disk).await? {
-            devices.insert("root".into(), root);
-        }
-        Ok(devices)
-    }
-
-    /// The root disk, where it is not just the default profile's.
-    async fn root_device(&self, disk: Option<u64>) -> Result<Option<Keys>> {
-        if let Some(pool) = &self.config.pool {
-            self.check(What::Pool, "/1.0/storage-pools", pool).await?;
-        } else if disk.is_none() {
-            return Ok(None);
-        }
-        let mut root = match &self.config.pool {
-            Some(pool) => [("type", "disk"), ("path", "/"), ("pool", pool)]
-                .map(|(k, v)| (k.to_owned(), v.to_owned()))
-                .into(),
-            None => self.profile_root().await?,
-        };
+        let mut root = root.ok_or_else(|| {
+            Error::not_found(What::Pool, "of the default profile")
+                .with_hint("set [defaults] pool: the default profile has no root disk")
+        })?;
         if let Some(disk) = disk {
             root.insert("size".into(), disk.to_string());
         }
-        Ok(Some(root))
+        if disk.is_some() || pool.is_some() {
+            devices.insert("root".into(), root);
+        }
+        devices.extend(own_nic.map(|nic| ("eth0".to_owned(), nic)));
+        let mut all = profile;
+        all.extend(devices.clone());
+        Ok((devices, all))
     }
 
-    /// The default profile's root disk.
-    async fn profile_root(&self) -> Result<Keys> {
+    async fn profile_devices(&self) -> Result<Devices> {
         #[derive(serde::Deserialize)]
         struct Profile {
             devices: Devices,
         }
-        let reply = self.api.get(Path::new("/1.0/profiles/default")).await;
-        let profile: Profile =
-            reply.and_then(|r| r.parse()).map_err(|f| f.during("read the default profile"))?;
-        let root = profile.devices.into_values().find(|d| d.get("path").is_some_and(|p| p == "/"));
-        root.ok_or_else(|| {
-            Error::not_found(What::Pool, "of the default profile")
-                .with_hint("set [defaults] pool: the default profile has no root disk")
-        })
+        match self.api.get(Path::new("/1.0/profiles/default")).await {
+            Ok(reply) => Ok(reply.parse::<Profile>().map_err(|f| f.during("create"))?.devices),
+            Err(fault) => {
+                if fault.status() == Some(404) {
+                    self.check_project().await?;
+                }
+                Err(fault.during("read the default profile"))
+            }
+        }
+    }
+
+    async fn check_if(&self, what: What, list: &str, name: Option<&str>) -> Result<()> {
+        match name {
+            Some(name) => self.check(what, list, name).await,
+            None => Ok(()),
+        }
     }
 
     /// That something a pixel is to use exists, before anything is made.

@@ -1,7 +1,7 @@
 //! The face `identity`: makes a clone a machine of its own, once per token.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
@@ -11,26 +11,21 @@ use std::process::{Command, Stdio};
 
 use pixels_guest_api::{GUEST_DIR, IDENTITY_VARIABLE};
 
+use crate::boot;
 use crate::sys::{fd, process};
 
 const MAX_TOKEN: usize = 256;
-const MAX_ENVIRON: usize = 4 * 1024 * 1024;
 const MACHINE_ID: &str = "/etc/machine-id";
 const DBUS_MACHINE_ID: &str = "/var/lib/dbus/machine-id";
 
-/// `identity <token>`, `identity --record <token>`, `identity --boot`. Answers 0
+/// `identity <token>`, `identity --record <token>`. Answers 0
 /// when the token is in force, 1 for a failure, 2 for wrong usage.
 pub(crate) fn run(args: &[&[u8]]) -> i32 {
     let result = match args {
-        [b"--boot"] => match boot_token() {
-            Ok(Some(token)) => apply(&token, true),
-            Ok(None) => Ok(()),
-            Err(e) => Err(e),
-        },
         [b"--record", token] if valid(token) => apply(token, false),
         [token] if valid(token) => apply(token, true),
         _ => {
-            fd::complain("error: identity takes [--record] <token> or --boot");
+            fd::complain("error: identity takes [--record] <token>");
             return 2;
         }
     };
@@ -50,17 +45,12 @@ fn valid(token: &[u8]) -> bool {
         && !token.starts_with(b"-")
 }
 
-/// The token the backend set for the instance, from PID 1's environment.
-fn boot_token() -> io::Result<Option<Vec<u8>>> {
-    let environ = fd::read_file("/proc/1/environ", MAX_ENVIRON)?;
-    let prefix = [IDENTITY_VARIABLE.as_bytes(), b"="].concat();
-    let token = environ
-        .split(|b| *b == 0)
-        .find_map(|v| v.strip_prefix(&prefix[..]));
-    match token {
-        Some(token) if valid(token) => Ok(Some(token.to_vec())),
-        Some(b"") | None => Ok(None),
+/// Brings the token in force that the backend set for the instance.
+pub(crate) fn at_boot() -> io::Result<()> {
+    match boot::variable(IDENTITY_VARIABLE)? {
+        Some(token) if valid(&token) => apply(&token, true),
         Some(_) => Err(io::Error::other("the token is not a printable word")),
+        None => Ok(()),
     }
 }
 
@@ -105,27 +95,37 @@ fn renew() -> io::Result<()> {
     renew_host_keys()
 }
 
-/// New keys only where the source had an SSH server's.
+/// New keys of the kinds that the source had. RSA only where there is nothing
+/// else: every client takes the others, and an RSA key costs a clone's first
+/// second.
 fn renew_host_keys() -> io::Result<()> {
+    let mut kinds: Vec<&str> = ["ed25519", "ecdsa", "rsa"]
+        .into_iter()
+        .filter(|kind| exists(&format!("/etc/ssh/ssh_host_{kind}_key")))
+        .collect();
+    if kinds.len() > 1 {
+        kinds.retain(|kind| *kind != "rsa");
+    }
     remove_in("/etc/ssh", |name| {
         name.strip_prefix(b"ssh_host_")
             .is_some_and(|n| n.ends_with(b"_key") || n.ends_with(b"_key.pub"))
     })?;
-    let status = Command::new("ssh-keygen")
-        .arg("-A")
-        .env(
-            "PATH",
-            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        )
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .status();
-    match status {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(io::Error::other(format!("ssh-keygen -A failed ({status})"))),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(e),
+    for kind in kinds {
+        let file = format!("/etc/ssh/ssh_host_{kind}_key");
+        let status = Command::new("ssh-keygen")
+            .args(["-q", "-t", kind, "-N", "", "-C", "", "-f", &file])
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .status();
+        match status {
+            Ok(status) if status.success() => {}
+            Ok(status) => return Err(io::Error::other(format!("ssh-keygen failed ({status})"))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(e),
+        }
     }
+    Ok(())
 }
 
 /// A random machine id as systemd has it: a version 4 UUID in plain hexadecimal
@@ -172,11 +172,7 @@ fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
         .open(&temporary)?;
     file.write_all(content)?;
     file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    match path.parent() {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => Ok(()),
-    }
+    fs::rename(&temporary, path)
 }
 
 /// Unlinking follows no link; what is not there is removed already.

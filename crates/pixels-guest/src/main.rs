@@ -2,6 +2,8 @@
 //! argument names the face; see the crate `pixels-guest-api` for the protocol.
 
 #[cfg(target_os = "linux")]
+mod boot;
+#[cfg(target_os = "linux")]
 mod exec;
 #[cfg(target_os = "linux")]
 mod identity;
@@ -30,7 +32,7 @@ mod linux {
 
     use pixels_guest_api::{PROTOCOL_VERSION, face};
 
-    use crate::{exec, identity, ready, sys};
+    use crate::{boot, exec, identity, ready, sys};
 
     /// Runs the face that `args` name and returns the exit code.
     pub(crate) fn dispatch(args: &[&[u8]]) -> i32 {
@@ -50,6 +52,8 @@ mod linux {
             ready::run(rest)
         } else if is(face::IDENTITY) {
             identity::run(rest)
+        } else if is(face::BOOT) && rest.is_empty() {
+            boot::run()
         } else {
             usage()
         }
@@ -57,7 +61,7 @@ mod linux {
 
     fn usage() -> i32 {
         sys::fd::complain(
-            "error: unknown face\nhint: exec | ready <ms> | identity [--record] <token> | identity --boot | version",
+            "error: unknown face\nhint: exec | ready <ms> | identity [--record] <token> | boot | version",
         );
         i32::from(pixels_guest_api::EXIT_SETUP)
     }

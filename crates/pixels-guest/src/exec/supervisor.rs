@@ -5,7 +5,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use pixels_guest_api::{
-    EXIT_KILLED, EXIT_SETUP, EXIT_TIMEOUT, ExecRequest, Nonce, Report, ReportKind, SIGNAL_KILL_TREE,
+    EXIT_KILLED, EXIT_SETUP, EXIT_TIMEOUT, ExecRequest, Nonce, READY_MARKER, Report, ReportKind,
+    SIGNAL_KILL_TREE,
 };
 
 use super::request::{self, Refused};
@@ -37,9 +38,12 @@ pub(crate) fn run(control: OwnedFd) -> i32 {
     supervise(request, &control, terminal)
 }
 
-/// The handshake where there is a terminal, and the request.
+/// The handshake, and the request.
 fn receive(control: &OwnedFd, terminal: bool) -> Result<ExecRequest, Refused> {
     if !terminal {
+        // The host keeps the command's input until it knows that somebody is here
+        // to take it: a backend that cannot start this binary says so late.
+        fd::write_all(fd::STDERR, &READY_MARKER)?;
         return request::read(control);
     }
     let before = pty::begin_handshake()?;
