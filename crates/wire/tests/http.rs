@@ -282,7 +282,7 @@ async fn sockets_that_cannot_be_reached() {
     );
 
     // Root may connect to anything; the rule is shown where it applies.
-    std::fs::set_permissions(&path, PermissionsExt::from_mode(0)).expect("chmod");
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o000)).expect("chmod");
     if !rustix::process::geteuid().is_root() {
         let error = client
             .request(Request::get("/"))
