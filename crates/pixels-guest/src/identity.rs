@@ -45,7 +45,8 @@ fn valid(token: &[u8]) -> bool {
         && !token.starts_with(b"-")
 }
 
-/// Brings the token in force that the backend set for the instance.
+/// Brings the token in force that the backend set for the instance. When it is
+/// in force already, as it is but once in a clone's life, this reads two files.
 pub(crate) fn at_boot() -> io::Result<()> {
     match boot::variable(IDENTITY_VARIABLE)? {
         Some(token) if valid(&token) => apply(&token, true),
@@ -58,6 +59,11 @@ pub(crate) fn at_boot() -> io::Result<()> {
 /// asked: the token is written last, so what was interrupted is done again.
 fn apply(token: &[u8], renew_first: bool) -> io::Result<()> {
     let dir = Path::new(GUEST_DIR);
+    let path = dir.join("identity");
+    let in_force = || read_nofollow(&path).is_some_and(|t| t.trim_ascii_end() == token);
+    if in_force() {
+        return Ok(());
+    }
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o755)
@@ -70,8 +76,8 @@ fn apply(token: &[u8], renew_first: bool) -> io::Result<()> {
         .custom_flags(libc::O_NOFOLLOW)
         .open(dir.join("identity.lock"))?;
     process::lock(lock.as_raw_fd())?;
-    let path = dir.join("identity");
-    if read_nofollow(&path).is_some_and(|t| t.trim_ascii_end() == token) {
+    // Somebody else may have done it while we waited.
+    if in_force() {
         return Ok(());
     }
     if renew_first {

@@ -12,6 +12,7 @@ use pixels_guest_api::{
 use super::request::{self, Refused};
 use super::spawn::{self, Job};
 use super::{apply, pty, tree, user};
+use crate::identity;
 use crate::sys::process::{self, End, Fork, Pid, Waited};
 use crate::sys::{errno, fd, tty};
 
@@ -35,6 +36,10 @@ pub(crate) fn run(control: OwnedFd) -> i32 {
         Err(Refused::Bad(None, e)) => return plain(&e.to_string()),
         Err(Refused::Io(e)) => return plain(&format!("cannot read the request: {e}")),
     };
+    // The backend runs commands as soon as a clone has started, and that is before
+    // its boot unit. One that fails here (a full disk) must not keep a person from
+    // running what would mend it.
+    let _ = identity::at_boot();
     supervise(request, &control, terminal)
 }
 
