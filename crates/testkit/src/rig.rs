@@ -6,7 +6,9 @@
 //!
 //! [`Rig::server`] looks in this order: the file that `PIXELS_RIG_ENV` names,
 //! the environment itself (`PIXELS_RIG_SOCKET` is set), and else it runs
-//! `rig/up`, which takes a second when the rig is up already.
+//! `rig/up`, which takes a second when the rig is up already. [`Rig::cluster`]
+//! does the same with `PIXELS_CLUSTER_ENV`, `PIXELS_CLUSTER_HTTPS_1` and
+//! `rig/up cluster`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,12 +18,16 @@ use std::sync::OnceLock;
 use anyhow::{Context as _, Result, anyhow, bail};
 
 /// What every variable of the rig begins with.
-const PREFIXES: [&str; 3] = ["PIXELS_RIG_", "PIXELS_CLUSTER_", "INCUS_DIR"];
+const SERVER: &str = "PIXELS_RIG_";
+/// What every variable of the rig's cluster begins with.
+const CLUSTER: &str = "PIXELS_CLUSTER_";
 
 /// The variables of a running rig.
 #[derive(Clone, Debug)]
 pub struct Rig {
     vars: BTreeMap<String, String>,
+    /// What the names of its variables begin with.
+    prefix: &'static str,
     /// What brings up a rig that has what is missing.
     command: &'static str,
 }
@@ -33,10 +39,8 @@ impl Rig {
     /// What `rig/up` said, or that it could not be run.
     pub fn server() -> Result<&'static Self> {
         static FOUND: OnceLock<Result<Rig, String>> = OnceLock::new();
-        let found = FOUND.get_or_init(|| {
-            Self::find("PIXELS_RIG_ENV", "PIXELS_RIG_SOCKET", "rig/up")
-                .map_err(|e| format!("{e:#}"))
-        });
+        let found = FOUND
+            .get_or_init(|| Self::find(SERVER, "SOCKET", "rig/up").map_err(|e| format!("{e:#}")));
         found.as_ref().map_err(|e| anyhow!("{e}"))
     }
 
@@ -47,27 +51,26 @@ impl Rig {
     pub fn cluster() -> Result<&'static Self> {
         static FOUND: OnceLock<Result<Rig, String>> = OnceLock::new();
         let found = FOUND.get_or_init(|| {
-            Self::find("PIXELS_CLUSTER_ENV", "PIXELS_CLUSTER_HTTPS_1", "rig/up cluster")
-                .map_err(|e| format!("{e:#}"))
+            Self::find(CLUSTER, "HTTPS_1", "rig/up cluster").map_err(|e| format!("{e:#}"))
         });
         found.as_ref().map_err(|e| anyhow!("{e}"))
     }
 
-    fn find(file: &str, variable: &str, command: &'static str) -> Result<Self> {
-        if let Some(path) = std::env::var_os(file) {
+    fn find(prefix: &'static str, first: &str, command: &'static str) -> Result<Self> {
+        let file = format!("{prefix}ENV");
+        if let Some(path) = std::env::var_os(&file) {
             let path = PathBuf::from(path);
             let text = std::fs::read_to_string(&path)
                 .with_context(|| format!("{file} names {}", path.display()))
                 .with_context(|| format!("hint: {command} makes it anew: {command} > FILE"))?;
-            return Self::parse(&text, command);
+            return Self::parse(&text, prefix, command);
         }
-        if std::env::var_os(variable).is_some() {
-            let ours = |key: &str| PREFIXES.iter().any(|p| key.starts_with(p));
+        if std::env::var_os(format!("{prefix}{first}")).is_some() {
             let vars = std::env::vars_os()
                 .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
-                .filter(|(k, _)| ours(k))
+                .filter(|(k, _)| k.starts_with(prefix))
                 .collect();
-            return Ok(Self { vars, command });
+            return Ok(Self { vars, prefix, command });
         }
         let mut words = command.split(' ');
         let program = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -83,11 +86,15 @@ impl Rig {
         if !out.status.success() {
             bail!("{command} failed ({}); hint: run it by hand and read what it says", out.status);
         }
-        Self::parse(&String::from_utf8(out.stdout).context("what the rig printed")?, command)
+        Self::parse(
+            &String::from_utf8(out.stdout).context("what the rig printed")?,
+            prefix,
+            command,
+        )
     }
 
     /// Reads `KEY=value` lines, the value bare or in single quotes.
-    fn parse(text: &str, command: &'static str) -> Result<Self> {
+    fn parse(text: &str, prefix: &'static str, command: &'static str) -> Result<Self> {
         let mut vars = BTreeMap::new();
         for line in text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
             let line = line.strip_prefix("export ").unwrap_or(line);
@@ -99,7 +106,7 @@ impl Rig {
         if vars.is_empty() {
             bail!("{command} printed no variables");
         }
-        Ok(Self { vars, command })
+        Ok(Self { vars, prefix, command })
     }
 
     /// A variable by its full name.
@@ -116,6 +123,11 @@ impl Rig {
         self.vars.get(key).map(String::as_str).filter(|v| !v.is_empty())
     }
 
+    /// The full name of a variable that server and cluster both have.
+    fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
     /// A file that a variable names.
     ///
     /// # Errors
@@ -124,80 +136,85 @@ impl Rig {
         self.var(key).map(PathBuf::from)
     }
 
-    /// The daemon's unix socket.
+    /// The daemon's unix socket. A cluster has [`Rig::member_socket`].
     pub fn socket(&self) -> Result<PathBuf> {
-        self.path("PIXELS_RIG_SOCKET")
+        self.path(&self.key("SOCKET"))
     }
 
-    /// The daemon's HTTPS address.
+    /// The daemon's HTTPS address. A cluster has [`Rig::member_https`].
     pub fn https(&self) -> Result<&str> {
-        self.var("PIXELS_RIG_HTTPS")
+        self.var(&self.key("HTTPS"))
     }
 
     /// The certificate that the daemon shows over HTTPS.
     pub fn server_cert(&self) -> Result<PathBuf> {
-        self.path("PIXELS_RIG_SERVER_CERT")
+        self.path(&self.key("SERVER_CERT"))
     }
 
     /// A certificate that the daemon trusts.
     pub fn client_cert(&self) -> Result<PathBuf> {
-        self.path("PIXELS_RIG_CLIENT_CERT")
+        self.path(&self.key("CLIENT_CERT"))
     }
 
     /// The key of [`Rig::client_cert`].
     pub fn client_key(&self) -> Result<PathBuf> {
-        self.path("PIXELS_RIG_CLIENT_KEY")
+        self.path(&self.key("CLIENT_KEY"))
     }
 
     /// A project that forbids what restricted projects forbid.
     pub fn restricted_project(&self) -> Result<&str> {
-        self.var("PIXELS_RIG_RESTRICTED_PROJECT")
+        self.var(&self.key("RESTRICTED_PROJECT"))
     }
 
     /// The managed bridge.
     pub fn network(&self) -> Result<&str> {
-        self.var("PIXELS_RIG_NETWORK")
+        self.var(&self.key("NETWORK"))
     }
 
     /// The storage pool.
     pub fn pool(&self) -> Result<&str> {
-        self.var("PIXELS_RIG_POOL")
+        self.var(&self.key("POOL"))
     }
 
     /// A storage pool that is soon full.
     pub fn small_pool(&self) -> Result<&str> {
-        self.var("PIXELS_RIG_SMALL_POOL")
+        self.var(&self.key("SMALL_POOL"))
     }
 
     /// The simplestreams server's address.
     pub fn simplestreams(&self) -> Result<&str> {
-        self.var("PIXELS_RIG_SIMPLESTREAMS")
+        self.var(&self.key("SIMPLESTREAMS"))
     }
 
     /// The CA of the simplestreams server's certificate.
     pub fn simplestreams_ca(&self) -> Result<PathBuf> {
-        self.path("PIXELS_RIG_SIMPLESTREAMS_CA")
+        self.path(&self.key("SIMPLESTREAMS_CA"))
     }
 
     /// The alias of the image to make pixels from.
     pub fn image(&self) -> Result<&str> {
-        self.var("PIXELS_RIG_IMAGE")
+        self.var(&self.key("IMAGE"))
     }
 
     /// The alias of an image in which nothing of ours can be run.
     pub fn distroless_image(&self) -> Result<&str> {
-        self.var("PIXELS_RIG_DISTROLESS_IMAGE")
+        self.var(&self.key("DISTROLESS_IMAGE"))
     }
 
     /// The daemon's process, for the tests that kill it. Missing for an Incus
     /// that is not the rig's own.
     pub fn daemon_pid(&self) -> Result<u32> {
-        Ok(self.var("PIXELS_RIG_DAEMON_PID")?.parse()?)
+        Ok(self.var(&self.key("DAEMON_PID"))?.parse()?)
     }
 
     /// The HTTPS address of the cluster's member 1, 2 or 3.
     pub fn member_https(&self, member: u8) -> Result<&str> {
         self.var(&format!("PIXELS_CLUSTER_HTTPS_{member}"))
+    }
+
+    /// The unix socket of the cluster's member 1, 2 or 3.
+    pub fn member_socket(&self, member: u8) -> Result<PathBuf> {
+        self.path(&format!("PIXELS_CLUSTER_SOCKET_{member}"))
     }
 
     /// The names of the cluster's members.
@@ -246,14 +263,16 @@ mod tests {
     fn shell_variables_are_read() {
         let text = "# a rig\nPIXELS_RIG_SOCKET=/a/b\nexport PIXELS_RIG_IMAGE='it'\\''s'\n\
                     PIXELS_RIG_NETWORK=\"a b\"\nPIXELS_CLUSTER_MEMBERS='n1 n2,n3'\n";
-        let rig = Rig::parse(text, "rig/up").unwrap();
+        let rig = Rig::parse(text, SERVER, "rig/up").unwrap();
         assert_eq!(rig.socket().unwrap(), PathBuf::from("/a/b"));
         assert_eq!(rig.image().unwrap(), "it's");
         assert_eq!(rig.network().unwrap(), "a b");
         assert_eq!(rig.members().unwrap(), ["n1", "n2", "n3"]);
+        let cluster = Rig::parse("PIXELS_CLUSTER_IMAGE=x\n", CLUSTER, "rig/up cluster").unwrap();
+        assert_eq!(cluster.image().unwrap(), "x");
         let missing = rig.https().unwrap_err().to_string();
         assert_eq!(missing, "the rig has no PIXELS_RIG_HTTPS; hint: rig/up sets it");
-        assert!(Rig::parse("A='b", "rig/up").is_err());
-        assert!(Rig::parse("", "rig/up").is_err());
+        assert!(Rig::parse("A='b", SERVER, "rig/up").is_err());
+        assert!(Rig::parse("", SERVER, "rig/up").is_err());
     }
 }

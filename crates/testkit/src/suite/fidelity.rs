@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use anyhow::{Result, anyhow, ensure};
 use pixels_core::{Bytes, ExecOpts, Name};
 use proptest::collection::vec;
-use proptest::prelude::{Strategy, any};
+use proptest::prelude::{Just, Strategy, any};
+use proptest::prop_oneof;
+use proptest::sample::select;
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 
 use super::table;
@@ -21,6 +23,12 @@ table! { "fidelity":
 /// How many random commands are tried.
 const SAMPLES: u32 = 24;
 
+/// Bytes as a person can read them, cut where they get long.
+fn show(bytes: &[u8]) -> String {
+    let cut = &bytes[..bytes.len().min(400)];
+    format!("b\"{}\" ({} bytes)", cut.escape_ascii(), bytes.len())
+}
+
 /// Sends `args` and fails unless they come back.
 async fn check_args(cx: &Ctx, pixel: &Name, args: &[Bytes]) -> Result<()> {
     let mut cmd: Vec<Bytes> = vec![b"printf".into(), b"%s\\0".into()];
@@ -28,8 +36,9 @@ async fn check_args(cx: &Ctx, pixel: &Name, args: &[Bytes]) -> Result<()> {
     let out = cx.exec(pixel, ExecOpts { no_stdin: true, ..ExecOpts::new(cmd) }, b"").await?;
     let mut expected = args.join(&0);
     expected.push(0);
-    ensure!(out.code == 0, "{args:?}: {out:?}");
-    ensure!(out.stdout == expected, "sent {args:?}, got {:?}", out.stdout);
+    let (sent, got) = (show(&expected), show(&out.stdout));
+    ensure!(out.code == 0, "{sent}: {} {}", out.code, show(&out.stderr));
+    ensure!(out.stdout == expected, "sent {sent}, got {got}");
     Ok(())
 }
 
@@ -37,7 +46,7 @@ async fn check_args(cx: &Ctx, pixel: &Name, args: &[Bytes]) -> Result<()> {
 async fn check_env(cx: &Ctx, pixel: &Name, env: &[(Bytes, Bytes)]) -> Result<()> {
     let opts = ExecOpts { env: env.to_vec(), no_stdin: true, ..ExecOpts::new(["env", "-0"]) };
     let out = cx.exec(pixel, opts, b"").await?;
-    ensure!(out.code == 0, "{env:?}: {out:?}");
+    ensure!(out.code == 0, "{} {}", out.code, show(&out.stderr));
     let got: BTreeMap<&[u8], &[u8]> = out
         .stdout
         .split(|b| *b == 0)
@@ -50,7 +59,8 @@ async fn check_env(cx: &Ctx, pixel: &Name, env: &[(Bytes, Bytes)]) -> Result<()>
     let expected: BTreeMap<&[u8], &[u8]> = env.iter().map(|(k, v)| (&**k, &**v)).collect();
     for (key, value) in expected {
         let found = got.get(key);
-        ensure!(found == Some(&value), "sent {key:?}={value:?}, got {found:?}");
+        let (key, sent, got) = (show(key), show(value), found.map(|v| show(v)));
+        ensure!(found == Some(&value), "{key}: sent {sent}, got {got:?}");
     }
     Ok(())
 }
@@ -65,9 +75,9 @@ async fn check_cwd(cx: &Ctx, pixel: &Name, dir: &str, name: &[u8]) -> Result<()>
     }
     let opts = ExecOpts { cwd: Some(path.clone()), no_stdin: true, ..ExecOpts::new(["pwd"]) };
     let out = cx.exec(pixel, opts, b"").await?;
-    ensure!(out.code == 0, "{name:?}: {out:?}");
+    ensure!(out.code == 0, "{}: {} {}", show(name), out.code, show(&out.stderr));
     let got = out.stdout.strip_suffix(b"\n").unwrap_or(&out.stdout);
-    ensure!(got == path, "sent {path:?}, got {got:?}");
+    ensure!(got == path, "sent {}, got {}", show(&path), show(got));
     Ok(())
 }
 
@@ -134,8 +144,12 @@ async fn long_arguments(cx: Ctx) -> Result<()> {
 async fn random_arguments_environment_and_cwd(cx: Ctx) -> Result<()> {
     let pixel = cx.shared().await?;
     let dir = cx.dir(&pixel).await?;
-    let byte = any::<u8>().prop_map(|b| b.max(1));
-    let bytes = vec(byte, 0..32);
+    // Empty ones and bytes that mean something to shells come up more often than by chance.
+    let byte = prop_oneof![
+        3 => any::<u8>().prop_map(|b| b.max(1)),
+        1 => select(&b" \t\n'\"\\$`-=;&|<>*?~!#%(){}[]"[..]),
+    ];
+    let bytes = prop_oneof![1 => Just(Bytes::new()), 5 => vec(byte, 1..32)];
     // `X` first keeps clear of names that mean something to the loader or to shells.
     let key = bytes.clone().prop_map(|mut b| {
         b.retain(|b| *b != b'=');
