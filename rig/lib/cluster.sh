@@ -148,7 +148,10 @@ cluster_configure() {
     incus_at "$CLUSTER/n1/incus" config set cluster.offline_threshold=11
     key_pair client
     incus_at "$CLUSTER/n1/incus" config trust add-certificate "$STATE/certs/client.crt" --name pixels-rig >/dev/null
-    import_images "$CLUSTER/n1/incus"
+    # Every member gets a copy: the published form is a third of the size.
+    local published
+    published=$(dirname "$IMAGES"/streams-root/images/debian/*/*/*/*/incus.tar.xz)
+    import_images "$CLUSTER/n1/incus" "$published/incus.tar.xz" "$published/rootfs.squashfs"
     touch "$CLUSTER/configured"
 }
 

@@ -56,6 +56,7 @@ reserve_slot() {
         [ -n "$mine" ] || die "no free slot for another rig on this machine"
     fi
     use_slot "$mine"
+    ln -sfn "$IMAGES" "$STATE/images"
     save_sysctls
     exec 8>&-
 }
