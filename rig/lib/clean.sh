@@ -22,8 +22,7 @@ stop_instances() {
     local dir=$1 project
     answers "$dir" || return 0
     incus_at "$dir" project list -f csv -c n 2>/dev/null | sed 's/ (current)$//' | while read -r project; do
-        timeout 120 env INCUS_DIR="$dir" INCUS_SOCKET="$dir/unix.socket" INCUS_CONF="$STATE/client" \
-            incus stop --project "$project" --all --force </dev/null >/dev/null 2>&1 || true
+        timed 120 "$dir" stop --project "$project" --all --force </dev/null >/dev/null 2>&1 || true
     done
 }
 
@@ -59,19 +58,38 @@ group_dirs() {
     done <"/proc/$1/cgroup" 2>/dev/null
 }
 
+# nft_chains FAMILY: the chains of Incus's table of that family.
+nft_chains() {
+    { nft list table "$1" incus 2>/dev/null || true; } | awk '$1 == "chain" { print $2 }'
+}
+
 # Bridges of the daemon's managed networks, and their nftables chains.
 remove_networks() {
-    local dir=$1 name family chain
+    local dir=$1 name family chain port
     for name in "$dir"/networks/*/; do
         name=$(basename "$name")
         for family in inet bridge ip ip6; do
-            nft -a list table "$family" incus 2>/dev/null | awk '$1 == "chain" { print $2 }' |
-                while read -r chain; do
-                    case $chain in *."$name") nft delete chain "$family" incus "$chain" 2>/dev/null || true ;; esac
-                done
+            for chain in $(nft_chains "$family"); do
+                case $chain in *."$name") nft delete chain "$family" incus "$chain" 2>/dev/null || true ;; esac
+            done
         done
-        [ ! -d "/sys/class/net/$name/bridge" ] || ip link delete "$name" 2>/dev/null || true
+        [ -d "/sys/class/net/$name/bridge" ] || continue
+        # When no daemon was there to see a guest end, both ends of its device
+        # are back on the host.
+        for port in "/sys/class/net/$name/brif"/veth*; do
+            [ ! -e "$port" ] || ip link delete "${port##*/}" 2>/dev/null || true
+        done
+        ip link delete "$name" 2>/dev/null || true
     done
+}
+
+# liblxc keeps a directory of locks per path of containers.
+forget_lxc() {
+    local locks=/run/lxc/lock$1/containers
+    if [ -d "$locks" ]; then
+        rm -rf "$locks"
+        (cd /run && rmdir -p --ignore-fail-on-non-empty "lxc/lock$1")
+    fi
 }
 
 clean_server() {
@@ -82,4 +100,5 @@ clean_server() {
     if streams_healthy; then end_pids 5 "$(<"$STATE/streams.pid")"; fi
     unmount_under "$STATE"
     detach_loops "$STATE"
+    forget_lxc "$SERVER_DIR"
 }

@@ -50,6 +50,7 @@ make_member() {
     veth=$CLUSTER_LINK$name
     mkdir -p "$home/ns" "$home/cgroup"
     if [ ! -e "/run/netns/$netns" ]; then
+        [ -d /run/netns ] || touch "$RIG_RUN/made-netns"
         ip netns add "$netns"
         ip link add "$veth" type veth peer name eth0 netns "$netns"
         ip link set "$veth" master "$CLUSTER_LINK" up
@@ -80,6 +81,19 @@ make_member() {
 start_member() {
     enter "$1"
     start_daemon "$CLUSTER/$1/incus" "${ENTER[@]}"
+}
+
+# reachable MEMBER: waits until the members that run forward requests to it; a
+# member that is ready for itself refuses them for some seconds more.
+reachable() {
+    local via deadline=$((SECONDS + 60))
+    for via in "${MEMBERS[@]}"; do
+        [ "$via" != "$1" ] && daemon_pid "$CLUSTER/$via/incus" >/dev/null || continue
+        until incus_at "$CLUSTER/$via/incus" query "/1.0?target=$1" >/dev/null 2>&1; do
+            [ "$SECONDS" -lt "$deadline" ] || die "$via does not reach $1" "see $CLUSTER/$1/incus/incusd.log"
+            sleep 0.1
+        done
+    done
 }
 
 cluster_seed() {
@@ -134,7 +148,10 @@ cluster_configure() {
     incus_at "$CLUSTER/n1/incus" config set cluster.offline_threshold=11
     key_pair client
     incus_at "$CLUSTER/n1/incus" config trust add-certificate "$STATE/certs/client.crt" --name pixels-rig >/dev/null
-    import_images "$CLUSTER/n1/incus"
+    # Every member gets a copy: the published form is a third of the size.
+    local published
+    published=$(dirname "$IMAGES"/streams-root/images/debian/*/*/*/*/incus.tar.xz)
+    import_images "$CLUSTER/n1/incus" "$published/incus.tar.xz" "$published/rootfs.squashfs"
     touch "$CLUSTER/configured"
 }
 
@@ -150,7 +167,7 @@ ENV
         cat <<ENV
 PIXELS_CLUSTER_HTTPS_${name#n}=https://$(member_address "$name"):8443
 PIXELS_CLUSTER_SOCKET_${name#n}=$CLUSTER/$name/incus/unix.socket
-PIXELS_CLUSTER_PID_${name#n}=$(daemon_pid "$CLUSTER/$name/incus")
+PIXELS_CLUSTER_PID_${name#n}=$(daemon_pid "$CLUSTER/$name/incus" || true)
 ENV
     done
     cat <<ENV
@@ -203,6 +220,7 @@ up_cluster() {
     for name in "${MEMBERS[@]}"; do make_member "$name"; done
     start_members
     [ -e "$CLUSTER/configured" ] || cluster_configure
+    for name in "${MEMBERS[@]}"; do reachable "$name"; done
     cluster_env | put "$CLUSTER/env" 0600
 }
 
@@ -214,7 +232,8 @@ clean_cluster() {
         # shellcheck disable=SC2207 # pids, one word each
         pids+=($(daemon_pid "$CLUSTER/$name/incus" || true))
     done
-    end_pids 20 "${pids[@]}"
+    # Nothing of them is kept, and without a quorum they would not end in time.
+    [ ${#pids[@]} = 0 ] || kill -KILL "${pids[@]}" 2>/dev/null || true
     for name in "${MEMBERS[@]}"; do
         end_everything "$CLUSTER/$name/incus"
         # Bridges and filters of a member live in its namespaces and go with
@@ -230,5 +249,6 @@ clean_cluster() {
     ip link delete "$CLUSTER_LINK" 2>/dev/null || true
     unmount_under "$CLUSTER"
     detach_loops "$CLUSTER"
+    for name in "${MEMBERS[@]}"; do forget_lxc "$CLUSTER/$name/incus"; done
     rm -rf --one-file-system "$CLUSTER"
 }

@@ -2,18 +2,26 @@
 # One incusd: started, found again, asked, ended. DIR is always its INCUS_DIR;
 # beside it lie DIR.pid and DIR.log.
 
+TIMED=()
+
 # incus_at DIR ARGS...: the incus client on that daemon, with a configuration
 # directory of its own so that nobody's home is touched.
 incus_at() {
     local dir=$1
     shift
-    env -u INCUS_REMOTE -u INCUS_PROJECT INCUS_DIR="$dir" INCUS_SOCKET="$dir/unix.socket" \
-        INCUS_CONF="$STATE/client" incus "$@"
+    env -u INCUS_REMOTE -u INCUS_PROJECT -u XDG_CACHE_HOME HOME="$STATE/client" INCUS_CONF="$STATE/client" \
+        INCUS_DIR="$dir" INCUS_SOCKET="$dir/unix.socket" "${TIMED[@]}" incus "$@"
+}
+
+# timed SECONDS DIR ARGS...: the same, but never longer than that.
+timed() {
+    local TIMED=(timeout "$1")
+    shift
+    incus_at "$@"
 }
 
 answers() {
-    [ -S "$1/unix.socket" ] && timeout 10 env INCUS_DIR="$1" INCUS_SOCKET="$1/unix.socket" \
-        INCUS_CONF="$STATE/client" incus query /1.0 >/dev/null 2>&1
+    [ -S "$1/unix.socket" ] && timed 10 "$1" query /1.0 >/dev/null 2>&1
 }
 
 # start_daemon DIR [WRAPPER...]: starts the daemon unless it runs, and returns

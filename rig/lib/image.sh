@@ -92,8 +92,11 @@ build_distroless() {
     tar --numeric-owner -C "$dir" -cf "$1/distroless.tar" metadata.yaml templates rootfs
 }
 
-# Builds what the cache lacks; one builder at a time on this cache.
+# Builds what the cache lacks; one builder at a time on this cache. A rig keeps
+# the images it began with.
 ensure_images() {
+    IMAGES=$(readlink -e "$STATE/images" || true)
+    [ -z "$IMAGES" ] || [ ! -e "$IMAGES/complete" ] || return 0
     images_dir
     [ -e "$IMAGES/complete" ] && return
     mkdir -p "$RIG_CACHE"

@@ -2,7 +2,7 @@
 # The local image server: plain files over HTTPS, with an authority of its own.
 
 streams_healthy() {
-    [ -s "$STATE/streams.pid" ] && owns "$(<"$STATE/streams.pid")" "$STATE/streams/"
+    [ -s "$STATE/streams.pid" ] && owns "$(<"$STATE/streams.pid")" "$STATE/streams/server.crt"
 }
 
 # A certificate authority made for this rig alone, and a server certificate
@@ -33,12 +33,11 @@ streams_certificates() {
 start_streams() {
     streams_healthy && return
     streams_certificates
-    ln -sfn "$IMAGES/streams-root" "$STATE/streams/root"
     local ready=$STATE/streams/ready
     rm -f "$ready"
     mkfifo -m 0600 "$ready"
     spawn "$STATE/streams.log" /usr/bin/python3 -I "$RIG_LIB/streams_server.py" "$STREAMS_PORT" \
-        "$STATE/streams/root" "$STATE/streams/server.crt" "$STATE/streams/server.key" "$ready"
+        "$STATE/images/streams-root" "$STATE/streams/server.crt" "$STATE/streams/server.key" "$ready"
     printf '%s\n' "$SPAWNED" | put "$STATE/streams.pid" 0600
     local answer
     answer=$(timeout 20 cat "$ready") || true

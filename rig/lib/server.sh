@@ -54,9 +54,11 @@ key_pair() {
     )
 }
 
+# import_images DIR FILE...: the Debian image in the form named, and the other.
 import_images() {
     local dir=$1
-    incus_at "$dir" image import "$IMAGES/debian.tar" --alias "$IMAGE_ALIAS" >/dev/null
+    shift
+    incus_at "$dir" image import "$@" --alias "$IMAGE_ALIAS" >/dev/null
     incus_at "$dir" image import "$IMAGES/distroless.tar" --alias distroless >/dev/null
 }
 
@@ -72,7 +74,7 @@ configure_server() {
     incus_at "$SERVER_DIR" config trust add-certificate "$STATE/certs/client.crt" --name pixels-rig >/dev/null
     incus_at "$SERVER_DIR" config trust add-certificate "$STATE/certs/restricted.crt" \
         --name pixels-rig-restricted --restricted --projects restricted >/dev/null
-    import_images "$SERVER_DIR"
+    import_images "$SERVER_DIR" "$IMAGES/debian.tar"
     # The first instance of an image unpacks it into the pool: done here, so
     # that no test's time depends on being the first.
     incus_at "$SERVER_DIR" create "$IMAGE_ALIAS" rig-unpack >/dev/null </dev/null

@@ -56,6 +56,7 @@ reserve_slot() {
         [ -n "$mine" ] || die "no free slot for another rig on this machine"
     fi
     use_slot "$mine"
+    ln -sfn "$IMAGES" "$STATE/images"
     save_sysctls
     exec 8>&-
 }
@@ -77,17 +78,24 @@ save_sysctls() {
 }
 
 # Gives the slot back; the machine's last rig also gives back the kernel
-# settings and, where no other Incus runs, Incus's empty nftables tables.
+# settings and, where no other Incus runs, what Incus shares between daemons.
 release_slot() {
     exec 8>"$RIG_RUN/lock.slots"
     flock 8
     rm -f "$RIG_RUN/slots/$SLOT"
     if [ -z "$(ls -A "$RIG_RUN/slots")" ]; then
-        local family
+        local family line
         if [ -z "$(pids_of_exe "$INCUSD")" ]; then
             for family in inet bridge ip ip6; do
                 nft delete table "$family" incus 2>/dev/null || true
             done
+            # Where liblxc parks a monitor while its group goes away.
+            rmdir /sys/fs/cgroup/*/lxc.pivot /sys/fs/cgroup/lxc.pivot 2>/dev/null || true
+        fi
+        # `ip netns` makes this directory, a mount on itself, and never ends it.
+        if [ -e "$RIG_RUN/made-netns" ] && [ -z "$(ls -A /run/netns)" ]; then
+            umount /run/netns 2>/dev/null || true
+            rmdir /run/netns || true
         fi
         if [ -e "$RIG_RUN/sysctls" ]; then
             while read -r line; do sysctl -qw "$line" || true; done <"$RIG_RUN/sysctls"
