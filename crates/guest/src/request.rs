@@ -21,7 +21,8 @@ const MAGIC: [u8; 4] = *b"PXex";
 
 const FLAG_LOGIN: u32 = 1;
 const FLAG_KILL_ON_EXIT: u32 = 2;
-const FLAGS_KNOWN: u32 = FLAG_LOGIN | FLAG_KILL_ON_EXIT;
+const FLAG_DRAIN_OUTPUT: u32 = 4;
+const FLAGS_KNOWN: u32 = FLAG_LOGIN | FLAG_KILL_ON_EXIT | FLAG_DRAIN_OUTPUT;
 
 /// Sixteen bytes from the host's random generator that mark the report of one
 /// exec. The command never learns them, so it cannot forge a report.
@@ -77,6 +78,9 @@ pub struct ExecRequest {
     pub login: bool,
     /// Whether descendants that outlive the command are killed.
     pub kill_on_exit: bool,
+    /// Whether the `exec` face ends only when stdout and stderr have been read:
+    /// for backends that throw away what a slow reader has not taken by then.
+    pub drain_output: bool,
     /// `TERM` for the shell and the command on a terminal; ignored without one.
     pub term: Option<Vec<u8>>,
     /// Milliseconds after which the whole tree is killed; 0 is never.
@@ -92,6 +96,7 @@ impl fmt::Debug for ExecRequest {
             .field("user", &self.user)
             .field("login", &self.login)
             .field("kill_on_exit", &self.kill_on_exit)
+            .field("drain_output", &self.drain_output)
             .field("timeout_ms", &self.timeout_ms)
             .finish_non_exhaustive()
     }
@@ -189,6 +194,7 @@ impl ExecRequest {
             user: UserSpec::Root,
             login: true,
             kill_on_exit: false,
+            drain_output: false,
             term: None,
             timeout_ms: 0,
         }
@@ -217,6 +223,9 @@ impl ExecRequest {
         }
         if self.kill_on_exit {
             flags |= FLAG_KILL_ON_EXIT;
+        }
+        if self.drain_output {
+            flags |= FLAG_DRAIN_OUTPUT;
         }
         out.extend_from_slice(&flags.to_be_bytes());
         out.extend_from_slice(&self.timeout_ms.to_be_bytes());
@@ -313,6 +322,7 @@ impl ExecRequest {
             user,
             login: flags & FLAG_LOGIN != 0,
             kill_on_exit: flags & FLAG_KILL_ON_EXIT != 0,
+            drain_output: flags & FLAG_DRAIN_OUTPUT != 0,
             term,
             timeout_ms,
         })

@@ -50,7 +50,11 @@ struct Lease {
 impl Incus {
     /// A free address for the only NIC in `devices`, if that is on a bridge of
     /// Incus's with DHCP. Whatever stands in the way means that DHCP decides.
-    pub(crate) async fn place(&self, devices: &Devices, avoid: &BTreeSet<Ipv4Addr>) -> Option<Placement> {
+    pub(crate) async fn place(
+        &self,
+        devices: &Devices,
+        avoid: &BTreeSet<Ipv4Addr>,
+    ) -> Option<Placement> {
         let mut nics = devices.iter().filter(|(_, d)| d.get("type").is_some_and(|t| t == "nic"));
         let (device, nic) = nics.next()?;
         let named = nic.get("name").map_or(device.as_str(), String::as_str);
@@ -72,13 +76,21 @@ impl Incus {
         }
         let (gateway, prefix) = found.config.get("ipv4.address")?.split_once('/')?;
         let (gateway, prefix) = (gateway.parse().ok()?, prefix.parse().ok()?);
-        let mut taken: BTreeSet<Ipv4Addr> = leases.iter().filter_map(|l| l.address.parse().ok()).collect();
+        let mut taken: BTreeSet<Ipv4Addr> =
+            leases.iter().filter_map(|l| l.address.parse().ok()).collect();
         taken.extend(avoid);
         let mut claimed = self.claimed.lock().ok()?;
         taken.extend(claimed.iter());
         let address = pick(gateway, prefix, &taken, u128::from_ne_bytes(random()))?;
         claimed.insert(address);
-        Some(Placement { address, device: device.clone(), nic: nic.clone(), prefix, gateway, lowlevel })
+        Some(Placement {
+            address,
+            device: device.clone(),
+            nic: nic.clone(),
+            prefix,
+            gateway,
+            lowlevel,
+        })
     }
 
     /// Whether the project lets instances have `raw.lxc`.
@@ -146,7 +158,12 @@ impl Placement {
 
 /// A free host address of the gateway's subnet, the first one from a random
 /// place on: two processes that choose at once seldom choose the same.
-fn pick(gateway: Ipv4Addr, prefix: u8, taken: &BTreeSet<Ipv4Addr>, random: u128) -> Option<Ipv4Addr> {
+fn pick(
+    gateway: Ipv4Addr,
+    prefix: u8,
+    taken: &BTreeSet<Ipv4Addr>,
+    random: u128,
+) -> Option<Ipv4Addr> {
     let bits = 32u32.checked_sub(prefix.into()).filter(|b| (2..=24).contains(b))?;
     let mask = u32::MAX << bits;
     let net = u32::from(gateway) & mask;

@@ -1,7 +1,9 @@
 //! The REST API: requests, the envelope of answers, and errors by code.
 
 use pixels_core::{Error, What};
-use pixels_wire::{Client, Error as WireError, HeaderName, HeaderValue, Method, Request, TlsFailure};
+use pixels_wire::{
+    Client, Error as WireError, HeaderName, HeaderValue, Method, Request, TlsFailure,
+};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -29,7 +31,10 @@ impl From<WireError> for Fault {
         match e {
             WireError::Status { status, body, .. } => {
                 let message = serde_json::from_slice::<Envelope>(&body).map(|e| e.error);
-                Self::Api { status, message: message.unwrap_or_else(|_| format!("status {status}")) }
+                Self::Api {
+                    status,
+                    message: message.unwrap_or_else(|_| format!("status {status}")),
+                }
             }
             other => Self::Wire(other),
         }
@@ -150,7 +155,8 @@ impl Api {
         let envelope: Envelope = serde_json::from_slice(&answer.body)
             .map_err(|e| Fault::Answer(format!("status {}: {e}", answer.status)))?;
         if answer.status >= 400 || envelope.error_code >= 400 {
-            let status = if envelope.error_code >= 400 { envelope.error_code } else { answer.status };
+            let status =
+                if envelope.error_code >= 400 { envelope.error_code } else { answer.status };
             return Err(Fault::Api { status, message: envelope.error });
         }
         // In a cluster it comes with a query: `/1.0/operations/ID?project=default`.
@@ -191,8 +197,9 @@ impl Fault {
             Self::Wire(e) => wire_error(e),
             Self::Api { status: 403, message } => untrusted(message, op),
             Self::Api { message, .. } if is_full(&message) => {
-                Error::Exhausted { what: op.to_owned(), reason: message }
-                    .with_hint("free space in the pool: pixels gc, pixels list, pixels checkpoint list <name>")
+                Error::Exhausted { what: op.to_owned(), reason: message }.with_hint(
+                    "free space in the pool: pixels gc, pixels list, pixels checkpoint list <name>",
+                )
             }
             Self::Api { message, .. } => Error::backend(op, message),
             Self::Answer(message) => {
@@ -211,25 +218,32 @@ fn untrusted(message: String, op: &str) -> Error {
 
 /// Storage that is used up has no code of its own: the text is the kernel's.
 fn is_full(message: &str) -> bool {
-    ["No space left on device", "Disk quota exceeded", "disk quota exceeded", "no space left on device"]
-        .iter()
-        .any(|text| message.contains(text))
+    [
+        "No space left on device",
+        "Disk quota exceeded",
+        "disk quota exceeded",
+        "no space left on device",
+    ]
+    .iter()
+    .any(|text| message.contains(text))
 }
 
 /// A failure of the pipe, with the next step.
 pub(crate) fn wire_error(e: WireError) -> Error {
-    let reason = |target: String, reason: &str| Error::Unreachable { target, reason: reason.into() };
+    let reason =
+        |target: String, reason: &str| Error::Unreachable { target, reason: reason.into() };
     match e {
         WireError::NoSocket { path } => {
-            reason(format!("incus at {}", path.display()), "no such socket").with_hint(
-                "start the daemon, set [incus] socket or remote, or use --backend local",
-            )
+            reason(format!("incus at {}", path.display()), "no such socket")
+                .with_hint("start the daemon, set [incus] socket or remote, or use --backend local")
         }
         WireError::PermissionDenied { path } => Error::Denied {
             what: format!("incus at {}", path.display()),
             reason: "this user may not use the socket".into(),
         }
-        .with_hint("join the socket's group: sudo usermod -aG incus-admin $USER, then log in again"),
+        .with_hint(
+            "join the socket's group: sudo usermod -aG incus-admin $USER, then log in again",
+        ),
         WireError::Refused { endpoint } => {
             reason(format!("incus at {endpoint}"), "connection refused")
                 .with_hint("nothing listens there: start the daemon (systemctl start incus)")
@@ -237,10 +251,9 @@ pub(crate) fn wire_error(e: WireError) -> Error {
         WireError::Resolve { host, reason: why } => {
             reason(format!("incus at {host}"), &format!("its name does not resolve: {why}"))
         }
-        WireError::Timeout { endpoint, what, after } => Error::Timeout {
-            what: format!("{what} incus at {endpoint}"),
-            after,
-        },
+        WireError::Timeout { endpoint, what, after } => {
+            Error::Timeout { what: format!("{what} incus at {endpoint}"), after }
+        }
         WireError::Tls { endpoint, kind } => tls_error(&endpoint, kind),
         WireError::Closed { endpoint } => {
             reason(format!("incus at {endpoint}"), "it closed the connection in the middle")
@@ -262,7 +275,9 @@ fn tls_error(endpoint: &str, kind: TlsFailure) -> Error {
         TlsFailure::ClientCertificateRequired | TlsFailure::ClientCertificateRefused(_) => {
             "pixels remote trust <token> makes a client certificate that the server trusts"
         }
-        _ => "set [incus] server_cert to the server's certificate, or run pixels remote trust <token>",
+        _ => {
+            "set [incus] server_cert to the server's certificate, or run pixels remote trust <token>"
+        }
     };
     Error::Unreachable { target: format!("incus at {endpoint}"), reason: kind.to_string() }
         .with_hint(hint)

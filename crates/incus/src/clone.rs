@@ -27,10 +27,8 @@ impl Incus {
             None => self.raw(source, false).await?,
         };
         let origin = label.map_or_else(|| source.to_string(), |l| format!("{source}:{l}"));
-        let path = label.map_or_else(
-            || source.instance(),
-            |l| format!("{}/{l}", source.instance()),
-        );
+        let path =
+            label.map_or_else(|| source.instance(), |l| format!("{}/{l}", source.instance()));
         let mut avoid = BTreeSet::new();
         loop {
             let placed = self.place(&from.expanded_devices, &avoid).await;
@@ -63,7 +61,8 @@ impl Incus {
         let mut devices = from.devices.clone();
         if let Some(disk) = opts.limits.disk {
             let is_root = |d: &&Keys| d.get("path").is_some_and(|p| p == "/");
-            let mut root = from.expanded_devices.values().find(is_root).cloned().unwrap_or_default();
+            let mut root =
+                from.expanded_devices.values().find(is_root).cloned().unwrap_or_default();
             root.insert("size".into(), disk.to_string());
             devices.insert("root".into(), root);
         }
@@ -104,8 +103,12 @@ impl Incus {
     /// The configuration of a clone: the source's without what is the
     /// source's alone. Limits that the source lacks stay absent.
     fn clone_config(&self, from: &Raw, opts: &CloneOpts, origin: &str) -> Keys {
-        let mut config: Keys =
-            from.config.iter().filter(|(k, _)| !k.starts_with("volatile.")).map(|(k, v)| (k.clone(), v.clone())).collect();
+        let mut config: Keys = from
+            .config
+            .iter()
+            .filter(|(k, _)| !k.starts_with("volatile."))
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect();
         let cpu = opts.limits.cpu.as_deref();
         config.extend(spec::base_config(&self.config, cpu, opts.limits.memory));
         let egress = from.instance().map(|i| i.meta.egress).unwrap_or_default();

@@ -88,8 +88,12 @@ impl Incus {
         for (extension, purpose) in NEEDED {
             if !server.api_extensions.iter().any(|e| e == extension) {
                 found.push(
-                    Finding::new(Level::Fail, "api", format!("it lacks {extension}, needed for {purpose}"))
-                        .with_hint("use incus 6.0 or later"),
+                    Finding::new(
+                        Level::Fail,
+                        "api",
+                        format!("it lacks {extension}, needed for {purpose}"),
+                    )
+                    .with_hint("use incus 6.0 or later"),
                 );
             }
         }
@@ -125,7 +129,11 @@ impl Incus {
         let name = self.api.project.as_deref().unwrap_or("default");
         match self.ask::<Config>(Path::new("/1.0/projects").seg(name)).await {
             Ok(project) if project.config.get("restricted").is_some_and(|r| r == "true") => {
-                Finding::new(Level::Ok, "project", format!("{name}, restricted: addresses come by dhcp"))
+                Finding::new(
+                    Level::Ok,
+                    "project",
+                    format!("{name}, restricted: addresses come by dhcp"),
+                )
             }
             Ok(_) => Finding::new(Level::Ok, "project", name),
             Err(mut finding) => {
@@ -154,9 +162,21 @@ impl Incus {
             .map(|p| {
                 let detail = format!("pool {} ({}, {})", p.name, p.driver, p.status.to_lowercase());
                 match p.driver.as_str() {
-                    "dir" => Finding::new(Level::Warn, "storage", format!("{detail}: checkpoints and clones copy every byte, 6 to 40 times slower"))
-                        .with_hint("incus storage create fast btrfs, and set [defaults] pool = \"fast\""),
-                    "zfs" => Finding::new(Level::Ok, "storage", format!("{detail}: restoring past newer checkpoints is refused")),
+                    "dir" => Finding::new(
+                        Level::Warn,
+                        "storage",
+                        format!(
+                            "{detail}: checkpoints and clones copy every byte, 6 to 40 times slower"
+                        ),
+                    )
+                    .with_hint(
+                        "incus storage create fast btrfs, and set [defaults] pool = \"fast\"",
+                    ),
+                    "zfs" => Finding::new(
+                        Level::Ok,
+                        "storage",
+                        format!("{detail}: restoring past newer checkpoints is refused"),
+                    ),
                     _ => Finding::new(Level::Ok, "storage", detail),
                 }
             })
@@ -168,7 +188,8 @@ impl Incus {
             Ok(profile) => profile,
             Err(finding) => return finding,
         };
-        let has = |kind: &str| profile.devices.values().any(|d| d.get("type").is_some_and(|t| t == kind));
+        let has =
+            |kind: &str| profile.devices.values().any(|d| d.get("type").is_some_and(|t| t == kind));
         let lacks: BTreeMap<&str, &str> = [
             ("disk", "set [defaults] pool, or incus profile device add default root disk path=/ pool=<pool>"),
             ("nic", "set [defaults] network, or incus profile device add default eth0 nic network=<network>"),
@@ -181,9 +202,19 @@ impl Incus {
         })
         .collect();
         match lacks.into_iter().next() {
-            None => Finding::new(Level::Ok, "profile", "the default profile has a root disk and a nic"),
-            Some(("disk", hint)) => Finding::new(Level::Fail, "profile", "the default profile has no root disk").with_hint(hint),
-            Some((_, hint)) => Finding::new(Level::Warn, "profile", "the default profile has no nic: pixels have no network").with_hint(hint),
+            None => {
+                Finding::new(Level::Ok, "profile", "the default profile has a root disk and a nic")
+            }
+            Some(("disk", hint)) => {
+                Finding::new(Level::Fail, "profile", "the default profile has no root disk")
+                    .with_hint(hint)
+            }
+            Some((_, hint)) => Finding::new(
+                Level::Warn,
+                "profile",
+                "the default profile has no nic: pixels have no network",
+            )
+            .with_hint(hint),
         }
     }
 
@@ -194,7 +225,11 @@ impl Incus {
                 .iter()
                 .map(|m| {
                     let level = if m.status == "Online" { Level::Ok } else { Level::Warn };
-                    Finding::new(level, "cluster", format!("member {} is {}", m.server_name, m.status.to_lowercase()))
+                    Finding::new(
+                        level,
+                        "cluster",
+                        format!("member {} is {}", m.server_name, m.status.to_lowercase()),
+                    )
                 })
                 .collect(),
             Err(finding) => vec![finding],

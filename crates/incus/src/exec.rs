@@ -17,7 +17,9 @@ use pixels_core::{
     Signal, TtySize, What, text,
 };
 use pixels_guest_api as api;
-use pixels_guest_api::{ExecRequest, Nonce, ReadyScanner, Report, ReportFilter, ReportKind, UserSpec};
+use pixels_guest_api::{
+    ExecRequest, Nonce, ReadyScanner, Report, ReportFilter, ReportKind, UserSpec,
+};
 use pixels_wire::{Message, WebSocket, WebSocketReceiver, WebSocketSender};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, oneshot};
@@ -52,7 +54,12 @@ impl Incus {
     ///
     /// # Errors
     /// `WrongState` for a pixel that does not run.
-    pub(crate) async fn launch(&self, name: &Name, mut body: Value, tty: Option<TtySize>) -> Result<Launched> {
+    pub(crate) async fn launch(
+        &self,
+        name: &Name,
+        mut body: Value,
+        tty: Option<TtySize>,
+    ) -> Result<Launched> {
         body["wait-for-websocket"] = json!(true);
         body["interactive"] = json!(tty.is_some());
         if let Some(size) = tty {
@@ -65,7 +72,11 @@ impl Incus {
             Err(fault) => {
                 let status = self.raw(name, false).await?.status();
                 if status.is_running() {
-                    return Err(fault.about(What::Pixel, name.as_str(), &format!("exec in {name}")));
+                    return Err(fault.about(
+                        What::Pixel,
+                        name.as_str(),
+                        &format!("exec in {name}"),
+                    ));
                 }
                 return Err(Error::WrongState {
                     name: name.to_string(),
@@ -96,7 +107,12 @@ impl Incus {
 
     /// Starts the guest binary and waits until it has said that it is there:
     /// only then does the command's input go anywhere.
-    async fn launch_guest(&self, name: &Name, args: &[&str], tty: Option<TtySize>) -> Result<Up, NotUp> {
+    async fn launch_guest(
+        &self,
+        name: &Name,
+        args: &[&str],
+        tty: Option<TtySize>,
+    ) -> Result<Up, NotUp> {
         let path = self.guest.path().map_err(NotUp::Other)?;
         let command: Vec<&str> = std::iter::once(path).chain(args.iter().copied()).collect();
         let body = json!({"command": command, "user": 0, "group": 0, "cwd": "/"});
@@ -132,7 +148,12 @@ impl Incus {
     }
 
     /// As [`Incus::launch_guest`], putting the binary there if it is missing.
-    async fn guest_up(&self, name: &Name, args: &[&str], tty: Option<TtySize>) -> Result<Up, NotUp> {
+    async fn guest_up(
+        &self,
+        name: &Name,
+        args: &[&str],
+        tty: Option<TtySize>,
+    ) -> Result<Up, NotUp> {
         match self.launch_guest(name, args, tty).await {
             Err(NotUp::Missing) => {}
             other => return other,
@@ -148,7 +169,11 @@ impl Incus {
 
     /// Runs another face of the guest binary as root: exit code, stdout, stderr
     /// (both bounded, stderr stripped).
-    pub(crate) async fn guest_call(&self, name: &Name, args: &[&str]) -> Result<(u8, Vec<u8>, String)> {
+    pub(crate) async fn guest_call(
+        &self,
+        name: &Name,
+        args: &[&str],
+    ) -> Result<(u8, Vec<u8>, String)> {
         let path = self.guest.path()?;
         let argv = std::iter::once(path).chain(args.iter().copied());
         let opts = ExecOpts { root: true, no_stdin: true, ..ExecOpts::new(argv) };
@@ -172,12 +197,19 @@ impl Incus {
             UserSpec::NameOrRoot(self.config.user.clone().into_bytes())
         };
         request.login = login;
-        request.timeout_ms = opts.timeout.map_or(0, |t| t.as_millis().clamp(1, u64::MAX.into()) as u64);
+        request.drain_output = true;
+        request.timeout_ms =
+            opts.timeout.map_or(0, |t| t.as_millis().clamp(1, u64::MAX.into()) as u64);
         if opts.tty.is_some() {
-            request.term = opts.env.iter().rev().find(|(k, _)| k == b"TERM").map(|(_, v)| v.clone());
+            request.term =
+                opts.env.iter().rev().find(|(k, _)| k == b"TERM").map(|(_, v)| v.clone());
         }
         let frame = request.encode().map_err(|e| {
-            Error::invalid("command", &pixels_core::text::clean_bytes(&first(&opts.cmd)), &e.to_string())
+            Error::invalid(
+                "command",
+                &pixels_core::text::clean_bytes(&first(&opts.cmd)),
+                &e.to_string(),
+            )
         })?;
         let mut up = match self.guest_up(name, &[api::face::EXEC], opts.tty).await {
             Ok(up) => up,
@@ -217,7 +249,8 @@ impl Up {
             None => (filtered.reader, None),
         };
         let control = Arc::new(Channel(Mutex::new(self.control)));
-        let exit = exit(api, self.operation, self.control_events, filtered.report, filtered.task, opts);
+        let exit =
+            exit(api, self.operation, self.control_events, filtered.report, filtered.task, opts);
         Process::new(stdin, Some(stdout), stderr, control, exit)
     }
 }
@@ -272,7 +305,9 @@ fn reported(report: Report, opts: &ExecOpts) -> Result<ExitStatus> {
         }
         ReportKind::Cwd => Err(Error::invalid("cwd", &shown(opts.cwd.as_ref()), &report.message)),
         ReportKind::User => Err(Error::not_found(What::User, report.message)),
-        ReportKind::TooLong => Err(Error::invalid("command", &shown(opts.cmd.first()), &report.message)),
+        ReportKind::TooLong => {
+            Err(Error::invalid("command", &shown(opts.cmd.first()), &report.message))
+        }
         _ => Err(Error::backend("exec", report.message)),
     }
 }
@@ -372,10 +407,11 @@ impl Exec for Incus {
             let limit = timeout.as_millis().to_string();
             let args = [api::face::READY, limit.as_str()];
             let called = self.guest_call(name, &args);
-            let (code, ..) = tokio::time::timeout(timeout, called).await.map_err(|_| Error::Timeout {
-                what: format!("waiting for {name} to run commands"),
-                after: timeout,
-            })??;
+            let (code, ..) =
+                tokio::time::timeout(timeout, called).await.map_err(|_| Error::Timeout {
+                    what: format!("waiting for {name} to run commands"),
+                    after: timeout,
+                })??;
             if code != 0 {
                 return Err(Error::Timeout {
                     what: format!("waiting for an address of {name} (commands run in it)"),

@@ -149,7 +149,10 @@ impl Session {
                     Some(Ok(e)) => failure(*e, temp),
                     _ => Error::backend("write", "failed"),
                 },
-                None => Error::backend(format!("read what is written to {}", text::clean_bytes(temp)), e.to_string()),
+                None => Error::backend(
+                    format!("read what is written to {}", text::clean_bytes(temp)),
+                    e.to_string(),
+                ),
             }
         })?;
         let file = writer.finish().await.map_err(|e| failure(e, temp))?;
@@ -188,7 +191,8 @@ impl Session {
 #[async_trait]
 impl FileSession for Session {
     async fn stat(&self, path: &[u8], follow: bool) -> Result<FileStat> {
-        let attrs = if follow { self.client.stat(path).await } else { self.client.lstat(path).await };
+        let attrs =
+            if follow { self.client.stat(path).await } else { self.client.lstat(path).await };
         attrs.map(|a| stat(&a)).map_err(|e| failure(e, path))
     }
 
@@ -200,12 +204,22 @@ impl FileSession for Session {
                 if found.kind == FileKind::Dir {
                     return Err(failure(e, path));
                 }
-                return Err(Error::invalid("path", &text::clean_bytes(path), "it is not a directory"));
+                return Err(Error::invalid(
+                    "path",
+                    &text::clean_bytes(path),
+                    "it is not a directory",
+                ));
             }
             Err(e) => return Err(failure(e, path)),
         };
         // What is no single component is the guest's idea of a joke.
-        let plain = |name: &[u8]| !name.is_empty() && name != b"." && name != b".." && !name.contains(&b'/') && !name.contains(&0);
+        let plain = |name: &[u8]| {
+            !name.is_empty()
+                && name != b"."
+                && name != b".."
+                && !name.contains(&b'/')
+                && !name.contains(&0)
+        };
         Ok(names
             .into_iter()
             .filter(|e| plain(&e.name))
@@ -239,7 +253,12 @@ impl FileSession for Session {
             mtime: opts.mtime,
         };
         let temp = join(dir, format!(".pixels-{}", fresh_id()).as_bytes());
-        let mut guard = Temp { client: self.client.clone(), path: temp.clone(), background: &self.background, armed: true };
+        let mut guard = Temp {
+            client: self.client.clone(),
+            path: temp.clone(),
+            background: &self.background,
+            armed: true,
+        };
         let written = match self.fill(&temp, &mut content, opts).await {
             // The error is about what the caller named.
             Err(Error::NotFound { what, .. }) => {
@@ -248,7 +267,12 @@ impl FileSession for Session {
             other => other,
         };
         let moved = match written {
-            Ok(n) => self.client.rename(&temp, &target).await.map(|()| n).map_err(|e| failure(e, &target)),
+            Ok(n) => self
+                .client
+                .rename(&temp, &target)
+                .await
+                .map(|()| n)
+                .map_err(|e| failure(e, &target)),
             Err(e) => Err(e),
         };
         if moved.is_err() {
@@ -286,10 +310,17 @@ impl FileSession for Session {
     }
 
     async fn remove_dir(&self, path: &[u8]) -> Result<()> {
+        // The server's rmdir takes files as well.
+        let found = self.stat(path, false).await?;
+        if found.kind != FileKind::Dir {
+            return Err(Error::invalid("path", &text::clean_bytes(path), "it is not a directory"));
+        }
         self.client.rmdir(path).await.map_err(|e| failure(e, path))
     }
 
     async fn set_attrs(&self, path: &[u8], opts: WriteOpts) -> Result<()> {
+        // Also when nothing is to be changed, a path that is missing is an error.
+        self.stat(path, true).await?;
         self.apply(path, opts).await
     }
 }

@@ -37,8 +37,8 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use pixels_core::{
-    Backend, Capabilities, CloneOpts, CreateOpts, Error, Factory, Finding, ImageInfo, Instance, Label, Name,
-    Result, Settings, Snapshot, StopOpts, What,
+    Backend, Capabilities, CloneOpts, CreateOpts, Error, Factory, Finding, ImageInfo, Instance,
+    Label, Name, Result, Settings, Snapshot, StopOpts, What,
 };
 use pixels_wire::Client;
 

@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pixels_core::{
-    CreateOpts, Error, Exec, Instance, Name, Result, Status, StopOpts, What,
-};
+use pixels_core::{CreateOpts, Error, Exec, Instance, Name, Result, Status, StopOpts, What};
 use serde_json::{Value, json};
 
 use crate::Incus;
@@ -13,7 +11,7 @@ use crate::address::{self, Placement};
 use crate::api::{Fault, Path};
 use crate::maker;
 use crate::model::{Devices, Raw, key};
-use crate::spec;
+use crate::{policy, spec};
 
 /// How long a new pixel may take to boot and get an address.
 const READY: Duration = Duration::from_secs(60);
@@ -25,6 +23,9 @@ impl Incus {
     }
 
     pub(crate) async fn create_instance(&self, opts: CreateOpts) -> Result<Instance> {
+        if opts.meta.egress.is_restricted() {
+            return Err(policy::unsupported());
+        }
         opts.progress.phase("looking the image up");
         let disk = opts.disk.or(self.config.disk);
         let (source, devices) = tokio::try_join!(self.image_source(&opts), self.devices(disk))?;
@@ -128,8 +129,13 @@ impl Incus {
             match self.raw(name, false).await {
                 Ok(there) if there.meta_key(key::ID) != Some(id) => {
                     if attempt == 0 && self.is_abandoned(&there) {
-                        tracing::info!(name = name.as_str(), "removing what an interrupted create left");
-                        self.remove_if(name, |raw| self.is_abandoned(raw)).await.map_err(MakeError::Error)?;
+                        tracing::info!(
+                            name = name.as_str(),
+                            "removing what an interrupted create left"
+                        );
+                        self.remove_if(name, |raw| self.is_abandoned(raw))
+                            .await
+                            .map_err(MakeError::Error)?;
                         continue;
                     }
                     return Err(MakeError::Error(Error::exists(What::Pixel, name.as_str())));
@@ -145,11 +151,15 @@ impl Incus {
         if let Err(e) = self.check_project().await {
             return MakeError::Error(e);
         }
-        if let Some(target) = target
-            && let Err(e) = self.check(What::Member, "/1.0/cluster/members", target).await
-            && e.is_not_found()
-        {
-            return MakeError::Error(e);
+        if let Some(target) = target {
+            // A daemon that is no cluster has another status for it, and no members.
+            let path = Path::new("/1.0/cluster/members").seg(target);
+            if let Err(Fault::Api { .. }) = self.api.get(path).await {
+                let error = Error::not_found(What::Member, target);
+                return MakeError::Error(
+                    error.with_hint("`incus cluster list` shows what there is"),
+                );
+            }
         }
         MakeError::Other(fault)
     }
@@ -175,7 +185,9 @@ impl Incus {
             // A frozen pixel is thawed; a running one is left alone.
             Err(e) => match self.raw(name, false).await?.status() {
                 Status::Running => Ok(()),
-                Status::Frozen => self.set_state(name, json!({"action": "unfreeze", "timeout": -1})).await,
+                Status::Frozen => {
+                    self.set_state(name, json!({"action": "unfreeze", "timeout": -1})).await
+                }
                 _ => Err(e),
             },
         }
@@ -188,15 +200,19 @@ impl Incus {
         match self.raw(name, false).await?.status() {
             Status::Stopped => Ok(()),
             _ if opts.force || !matches!(e.kind(), Error::Backend { .. }) => Err(e),
-            _ => Err(Error::Timeout { what: format!("clean shutdown of {name}"), after: opts.timeout }
-                .with_hint(format!("pixels stop --force {name} kills it"))),
+            _ => Err(Error::Timeout {
+                what: format!("clean shutdown of {name}"),
+                after: opts.timeout,
+            }
+            .with_hint(format!("pixels stop --force {name} kills it"))),
         }
     }
 
     pub(crate) async fn delete_instance(&self, name: &Name) -> Result<()> {
-        self.remove_if(name, |_| true).await?.then_some(()).ok_or_else(|| {
-            Error::not_found(What::Pixel, name.as_str())
-        })
+        self.remove_if(name, |_| true)
+            .await?
+            .then_some(())
+            .ok_or_else(|| Error::not_found(What::Pixel, name.as_str()))
     }
 
     /// Removes an instance that `wanted` agrees to, running or not. Says
@@ -231,7 +247,10 @@ impl Incus {
                 Err(fault) => tracing::debug!(?fault, "delete"),
             }
         }
-        Err(Error::backend(format!("destroy {name}"), "it is started again and again by somebody else"))
+        Err(Error::backend(
+            format!("destroy {name}"),
+            "it is started again and again by somebody else",
+        ))
     }
 
     /// Changes an instance's state and waits for it.
@@ -291,11 +310,17 @@ fn image_error(e: MakeError, image: &str, server: &str) -> Error {
         MakeError::Error(_) => "",
     };
     let text = text.to_ascii_lowercase();
-    if text.contains("couldn't be found") || text.contains("image not found") || text.contains("couldn't find") {
-        return Error::not_found(What::Image, image)
-            .with_hint(format!("neither the daemon nor {server} has it: pixels image list shows what there is"));
+    if text.contains("couldn't be found")
+        || text.contains("image not found")
+        || text.contains("couldn't find")
+    {
+        return Error::not_found(What::Image, image).with_hint(format!(
+            "neither the daemon nor {server} has it: pixels image list shows what there is"
+        ));
     }
-    if text.contains("failed getting remote image info") || text.contains("failed remote image download") {
+    if text.contains("failed getting remote image info")
+        || text.contains("failed remote image download")
+    {
         let MakeError::Other(fault) = e else { return e.into() };
         return Error::Unreachable { target: format!("image server {server}"), reason: fault.message().to_owned() }
             .with_hint("set [incus] image_server (and image_server_ca) to one that this daemon reaches, or use a local image");

@@ -18,7 +18,9 @@ pub(crate) fn is_gone(maker: &str) -> bool {
         return false;
     };
     let Ok(pid) = pid.parse::<u32>() else { return false };
-    !boot.is_empty() && boot == boot_id() && start_time(pid).is_none_or(|now| now.to_string() != start)
+    !boot.is_empty()
+        && boot == boot_id()
+        && start_time(pid).is_none_or(|now| now.to_string() != start)
 }
 
 fn boot_id() -> String {

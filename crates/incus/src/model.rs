@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use pixels_core::{EgressMode, Instance, Label, Limits, Meta, Name, Snapshot, Status, size};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 /// Config keys and devices as the API has them.
 pub(crate) type Keys = BTreeMap<String, String>;
@@ -42,15 +42,15 @@ pub(crate) struct Raw {
     pub status: String,
     #[serde(default)]
     pub location: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub profiles: Vec<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub config: Keys,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub expanded_config: Keys,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub devices: Devices,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub expanded_devices: Devices,
     #[serde(default)]
     pub created_at: Option<Timestamp>,
@@ -68,7 +68,7 @@ pub(crate) struct State {
 /// One interface of an instance.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Interface {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub addresses: Vec<Address>,
 }
 
@@ -87,6 +87,15 @@ pub(crate) struct RawSnapshot {
     pub created_at: Option<Timestamp>,
     #[serde(default)]
     pub size: i64,
+}
+
+/// An instance on its way in or out has null where others have a map.
+fn nullable<'de, D, T>(from: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 impl Raw {
@@ -133,8 +142,8 @@ impl Raw {
         })
     }
 
-    /// Global addresses, IPv4 first. The one a NIC is pinned to is there from the
-    /// start, also before the guest has taken it.
+    /// Global addresses, IPv4 first. The one a NIC is pinned to is a running
+    /// pixel's from the start, also before the guest has taken it.
     pub fn addresses(&self) -> Vec<IpAddr> {
         let mut found: Vec<IpAddr> = self
             .state
@@ -145,9 +154,12 @@ impl Raw {
             .filter(|a| a.scope == "global")
             .filter_map(|a| a.address.parse().ok())
             .collect();
+        let pinned = self.status().is_running().then_some(&self.expanded_devices);
         found.extend(
-            self.expanded_devices
-                .values()
+            pinned
+                .into_iter()
+                .flatten()
+                .map(|(_, device)| device)
                 .filter_map(|d| d.get("ipv4.address"))
                 .filter_map(|a| a.parse::<IpAddr>().ok()),
         );

@@ -64,7 +64,8 @@ impl Api {
 
     /// The operations under way that have to do with an instance.
     pub async fn operations_on(&self, instance: &str) -> Result<Vec<Operation>, Fault> {
-        let all: Value = self.get(Path::new("/1.0/operations").query("recursion", "1")).await?.parse()?;
+        let all: Value =
+            self.get(Path::new("/1.0/operations").query("recursion", "1")).await?.parse()?;
         let suffix = format!("/instances/{instance}");
         let mut found = Vec::new();
         // Grouped by state: {"running": [..], "failure": [..]}.
@@ -73,7 +74,9 @@ impl Api {
                 let Ok(op) = serde_json::from_value::<Operation>(op.clone()) else { continue };
                 let about = op.resources["instances"].as_array().is_some_and(|list| {
                     list.iter().any(|r| {
-                        r.as_str().and_then(|r| r.split('?').next()).is_some_and(|r| r.ends_with(&suffix))
+                        r.as_str()
+                            .and_then(|r| r.split('?').next())
+                            .is_some_and(|r| r.ends_with(&suffix))
                     })
                 });
                 if about && !op.ended() {

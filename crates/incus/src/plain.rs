@@ -20,7 +20,12 @@ use crate::streams;
 const PASSWD: u64 = 1 << 20;
 
 /// Starts a command as the API can. `why` is why the guest binary cannot.
-pub(crate) async fn start(incus: &Incus, name: &Name, opts: ExecOpts, why: &str) -> Result<Process> {
+pub(crate) async fn start(
+    incus: &Incus,
+    name: &Name,
+    opts: ExecOpts,
+    why: &str,
+) -> Result<Process> {
     let mut command = opts.cmd.iter().map(|a| utf8(a, "argument")).collect::<Result<Vec<_>>>()?;
     if opts.timeout.is_some() {
         return Err(Error::unsupported(crate::KIND, format!("a timeout in {name}: its guest helper cannot run"))
@@ -104,7 +109,11 @@ pub(crate) async fn start(incus: &Incus, name: &Name, opts: ExecOpts, why: &str)
 
 fn utf8<'a>(bytes: &'a [u8], what: &str) -> Result<&'a str> {
     std::str::from_utf8(bytes).map_err(|_| {
-        Error::invalid(what, &text::clean_bytes(bytes), "without the guest helper it has to be UTF-8")
+        Error::invalid(
+            what,
+            &text::clean_bytes(bytes),
+            "without the guest helper it has to be UTF-8",
+        )
     })
 }
 

@@ -5,7 +5,8 @@ use pixels_core::{EgressMode, Error, Name, NetworkPolicy, Policy, Result};
 
 use crate::{Incus, KIND};
 
-fn unsupported() -> Error {
+/// What asking for a restricted mode gives.
+pub(crate) fn unsupported() -> Error {
     Error::unsupported(KIND, "restricted egress modes yet")
         .with_hint("leave [network] egress and --egress at unrestricted")
 }

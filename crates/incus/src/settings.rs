@@ -61,7 +61,8 @@ impl Config {
         let nic = match (get("network"), get("nic_type"), get("parent")) {
             (Some(network), None, None) => Nic::Network(network.into()),
             (None, Some(kind), Some(parent)) => {
-                if !["bridged", "macvlan", "ipvlan", "sriov", "physical", "routed"].contains(&kind) {
+                if !["bridged", "macvlan", "ipvlan", "sriov", "physical", "routed"].contains(&kind)
+                {
                     return Err(Error::invalid(
                         "nic_type",
                         kind,
@@ -145,7 +146,11 @@ fn endpoint(settings: &Settings) -> Result<Endpoint> {
 /// [`Error::Invalid`] for anything else: another scheme, a path, credentials.
 pub fn split_remote(remote: &str) -> Result<(String, u16)> {
     let invalid = || {
-        Error::invalid("remote", remote, "a remote is https://host:port, without path or credentials")
+        Error::invalid(
+            "remote",
+            remote,
+            "a remote is https://host:port, without path or credentials",
+        )
     };
     let full = if remote.contains("://") { remote.to_owned() } else { format!("https://{remote}") };
     let url = url::Url::parse(&full).map_err(|_| invalid())?;
@@ -158,7 +163,8 @@ pub fn split_remote(remote: &str) -> Result<(String, u16)> {
     let host = url.host_str().filter(|_| plain).ok_or_else(invalid)?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
     // The URL type drops a port that is the scheme's default.
-    let port = url.port().unwrap_or(if full.trim_end_matches('/').ends_with(":443") { 443 } else { PORT });
+    let port =
+        url.port().unwrap_or(if full.trim_end_matches('/').ends_with(":443") { 443 } else { PORT });
     Ok((host.to_owned(), port))
 }
 
@@ -170,9 +176,7 @@ fn read_text(key: &str, path: &str) -> Result<String> {
 fn number(settings: &Settings, key: &str) -> Result<Option<u64>> {
     match settings.get(key).filter(|v| !v.is_empty()) {
         None => Ok(None),
-        Some(v) => {
-            v.parse().map(Some).map_err(|_| Error::invalid(key, v, "it is a whole number"))
-        }
+        Some(v) => v.parse().map(Some).map_err(|_| Error::invalid(key, v, "it is a whole number")),
     }
 }
 
@@ -218,7 +222,10 @@ mod tests {
         let parse = |k: &str, v: &str| {
             Config::parse(&Settings::from([(k.to_owned(), v.to_owned())])).unwrap_err().to_string()
         };
-        assert_eq!(parse("isolate_idmap", "yes"), "invalid isolate_idmap \"yes\": it is true or false");
+        assert_eq!(
+            parse("isolate_idmap", "yes"),
+            "invalid isolate_idmap \"yes\": it is true or false"
+        );
         assert_eq!(
             parse("parent", "eth9"),
             "invalid nic_type and parent \"eth9\": nic_type and parent go together"

@@ -37,9 +37,9 @@ impl Incus {
             Ok(reply) => match self.api.wait(reply).await {
                 Ok(_) => {
                     let raw = self.raw_snapshot(name, label).await?;
-                    return raw.snapshot().ok_or_else(|| {
-                        Error::not_found(What::Checkpoint, full(name, label))
-                    });
+                    return raw
+                        .snapshot()
+                        .ok_or_else(|| Error::not_found(What::Checkpoint, full(name, label)));
                 }
                 Err(fault) => fault,
             },
@@ -91,8 +91,7 @@ impl Incus {
     /// back, and starts it again. What is not the checkpoint's to decide is
     /// put back afterwards.
     pub(crate) async fn restore(&self, name: &Name, label: &Label) -> Result<()> {
-        let (before, _) =
-            tokio::try_join!(self.raw(name, false), self.raw_snapshot(name, label))?;
+        let (before, _) = tokio::try_join!(self.raw(name, false), self.raw_snapshot(name, label))?;
         let op = format!("restore {}", full(name, label));
         let body = json!({"restore": label.as_str()});
         let reply = self.api.put(Self::at(name), &body).await;
@@ -106,7 +105,8 @@ impl Incus {
         let after = self.raw(name, false).await?;
         let mut changed = Keys::new();
         for key in KEPT {
-            let (old, new) = (before.meta_key(key).unwrap_or(""), after.meta_key(key).unwrap_or(""));
+            let (old, new) =
+                (before.meta_key(key).unwrap_or(""), after.meta_key(key).unwrap_or(""));
             if old != new {
                 changed.insert(key.to_owned(), old.to_owned());
             }

@@ -36,7 +36,7 @@ impl Incus {
 
 fn is_stale(raw: &Raw) -> bool {
     raw.meta_key(key::MAKING).is_some()
-        && raw.created_at.is_some_and(|t| {
-            Timestamp::now().duration_since(t).unsigned_abs() > MAKING_LIMIT
-        })
+        && raw
+            .created_at
+            .is_some_and(|t| Timestamp::now().duration_since(t).unsigned_abs() > MAKING_LIMIT)
 }

@@ -53,11 +53,16 @@ pub struct Trusted {
 /// token that was used or has expired.
 pub async fn redeem(token: &str, dir: &FsPath) -> Result<Trusted> {
     let parsed = parse(token.trim())?;
-    let pin = cert::parse_fingerprint(&parsed.fingerprint).ok_or_else(|| invalid("its fingerprint is malformed"))?;
+    let pin = cert::parse_fingerprint(&parsed.fingerprint)
+        .ok_or_else(|| invalid("its fingerprint is malformed"))?;
     let (host, port, der) = find_server(&parsed, &pin).await?;
     let home = dir.join(&parsed.fingerprint[..16]);
     let files = Trusted {
-        remote: if host.contains(':') { format!("https://[{host}]:{port}") } else { format!("https://{host}:{port}") },
+        remote: if host.contains(':') {
+            format!("https://[{host}]:{port}")
+        } else {
+            format!("https://{host}:{port}")
+        },
         client_cert: home.join("client.crt"),
         client_key: home.join("client.key"),
         server_cert: home.join("server.crt"),
@@ -94,7 +99,8 @@ fn parse(token: &str) -> Result<Token> {
         .decode(token)
         .or_else(|_| base64::engine::general_purpose::STANDARD_NO_PAD.decode(token))
         .map_err(|_| invalid("it is not base64"))?;
-    let token: Token = serde_json::from_slice(&bytes).map_err(|_| invalid("it does not hold what a token holds"))?;
+    let token: Token = serde_json::from_slice(&bytes)
+        .map_err(|_| invalid("it does not hold what a token holds"))?;
     if token.addresses.is_empty() {
         return Err(invalid("it names no address"));
     }
@@ -115,10 +121,19 @@ async fn find_server(token: &Token, pin: &[u8; 32]) -> Result<(String, u16, Vec<
         match cert::fetch_server_certificate(&host, port).await {
             Ok(der) if cert::sha256(&der) == *pin => return Ok((host, port, der)),
             Ok(der) => {
-                last = Some(Error::Unreachable {
-                    target: format!("incus at {address}"),
-                    reason: format!("its certificate has fingerprint {}, not {}", cert::fingerprint(&der), token.fingerprint),
-                }.with_hint("someone may be in between: check the server, then ask for a new token"));
+                last = Some(
+                    Error::Unreachable {
+                        target: format!("incus at {address}"),
+                        reason: format!(
+                            "its certificate has fingerprint {}, not {}",
+                            cert::fingerprint(&der),
+                            token.fingerprint
+                        ),
+                    }
+                    .with_hint(
+                        "someone may be in between: check the server, then ask for a new token",
+                    ),
+                );
             }
             Err(e) => last = Some(wire_error(e)),
         }
@@ -140,7 +155,8 @@ fn key_pair(files: &Trusted) -> Result<ClientIdentity> {
         params.not_after = params.not_before + std::time::Duration::from_secs(10 * 365 * 86400);
         Ok((params.self_signed(&key)?.pem(), key.serialize_pem()))
     };
-    let (cert, key) = made().map_err(|e| Error::backend("make a client certificate", e.to_string()))?;
+    let (cert, key) =
+        made().map_err(|e| Error::backend("make a client certificate", e.to_string()))?;
     write(&files.client_key, key.as_bytes(), 0o600)?;
     write(&files.client_cert, cert.as_bytes(), 0o644)?;
     Ok(ClientIdentity { cert_chain_pem: cert.into_bytes(), key_pem: key.into_bytes() })

@@ -64,10 +64,7 @@ fn apply(token: &[u8], renew_first: bool) -> io::Result<()> {
     if in_force() {
         return Ok(());
     }
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(dir)?;
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
     let lock = OpenOptions::new()
         .write(true)
         .create(true)
@@ -171,11 +168,7 @@ fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     name.push(".pixels-new");
     let temporary = path.with_file_name(name);
     remove(&temporary)?;
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(&temporary)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&temporary, path)

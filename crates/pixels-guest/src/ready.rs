@@ -142,12 +142,8 @@ fn address(body: &[u8]) -> Option<IpAddr> {
 
 fn ip(family: u8, bytes: &[u8]) -> Option<IpAddr> {
     match i32::from(family) {
-        libc::AF_INET => <[u8; 4]>::try_from(bytes)
-            .ok()
-            .map(|b| Ipv4Addr::from(b).into()),
-        libc::AF_INET6 => <[u8; 16]>::try_from(bytes)
-            .ok()
-            .map(|b| Ipv6Addr::from(b).into()),
+        libc::AF_INET => <[u8; 4]>::try_from(bytes).ok().map(|b| Ipv4Addr::from(b).into()),
+        libc::AF_INET6 => <[u8; 16]>::try_from(bytes).ok().map(|b| Ipv6Addr::from(b).into()),
         _ => None,
     }
 }

@@ -22,18 +22,14 @@ pub fn ca() -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "test CA");
+    params.distinguished_name.push(DnType::CommonName, "test CA");
     CertifiedIssuer::self_signed(params, KeyPair::generate().expect("key")).expect("CA")
 }
 
 fn leaf(name: &str, expired: bool) -> CertificateParams {
     let mut params = CertificateParams::new(vec![name.to_owned()]).expect("name");
-    params.extended_key_usages = vec![
-        ExtendedKeyUsagePurpose::ServerAuth,
-        ExtendedKeyUsagePurpose::ClientAuth,
-    ];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     if expired {
         params.not_before = date_time_ymd(2001, 1, 1);
         params.not_after = date_time_ymd(2002, 1, 1);
@@ -43,24 +39,14 @@ fn leaf(name: &str, expired: bool) -> CertificateParams {
 
 pub fn signed(ca: &CertifiedIssuer<'static, KeyPair>, name: &str, expired: bool) -> Pair {
     let key = KeyPair::generate().expect("key");
-    let certificate = leaf(name, expired)
-        .signed_by(&key, ca)
-        .expect("certificate");
-    Pair {
-        pem: certificate.pem(),
-        der: certificate.der().to_vec(),
-        key: key.serialize_pem(),
-    }
+    let certificate = leaf(name, expired).signed_by(&key, ca).expect("certificate");
+    Pair { pem: certificate.pem(), der: certificate.der().to_vec(), key: key.serialize_pem() }
 }
 
 pub fn self_signed(name: &str, expired: bool) -> Pair {
     let key = KeyPair::generate().expect("key");
     let certificate = leaf(name, expired).self_signed(&key).expect("certificate");
-    Pair {
-        pem: certificate.pem(),
-        der: certificate.der().to_vec(),
-        key: key.serialize_pem(),
-    }
+    Pair { pem: certificate.pem(), der: certificate.der().to_vec(), key: key.serialize_pem() }
 }
 
 /// A server that shows `pair` and, given a CA, wants clients signed by it.

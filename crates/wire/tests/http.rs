@@ -18,22 +18,14 @@ fn blob(len: usize) -> Vec<u8> {
 }
 
 fn text(answer: &str) -> String {
-    format!(
-        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{answer}",
-        answer.len()
-    )
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{answer}", answer.len())
 }
 
 #[tokio::test]
 async fn requests_in_sequence_share_a_connection() {
     let (_dir, client) = http(|request| async move {
         let line = format!("{} {}", request.method(), request.uri());
-        let body = request
-            .into_body()
-            .collect()
-            .await
-            .expect("body")
-            .to_bytes();
+        let body = request.into_body().collect().await.expect("body").to_bytes();
         Response::builder()
             .status(201)
             .header("x-length", body.len())
@@ -67,11 +59,7 @@ async fn busy_connections_do_not_block_others() {
     }
     let answers =
         futures_util::future::join_all((0..12).map(|_| client.request(Request::get("/")))).await;
-    assert!(
-        answers
-            .into_iter()
-            .all(|a| a.is_ok_and(|a| a.body == "now"))
-    );
+    assert!(answers.into_iter().all(|a| a.is_ok_and(|a| a.body == "now")));
     assert_eq!((client.requests(), client.connections()), (13, 13));
     client.request(Request::get("/")).await.expect("answer");
     assert_eq!(client.connections(), 13);
@@ -82,12 +70,7 @@ async fn busy_connections_do_not_block_others() {
 async fn bodies_stream_both_ways() {
     let (_dir, client) = http(|request| async move {
         let length = request.headers().get("content-length").cloned();
-        let body = request
-            .into_body()
-            .collect()
-            .await
-            .expect("body")
-            .to_bytes();
+        let body = request.into_body().collect().await.expect("body").to_bytes();
         let mut answer = Response::new(Full::new(body));
         if let Some(length) = length {
             answer.headers_mut().insert("x-announced", length);
@@ -97,38 +80,24 @@ async fn bodies_stream_both_ways() {
     let data = blob(3_000_001);
     for length in [None, Some(data.len() as u64)] {
         let body = Body::from_reader(std::io::Cursor::new(data.clone()), length);
-        let mut answer = client
-            .request_stream(Request::new(Method::PUT, "/").body(body))
-            .await
-            .expect("answer");
+        let mut answer =
+            client.request_stream(Request::new(Method::PUT, "/").body(body)).await.expect("answer");
         assert_eq!(answer.headers.contains_key("x-announced"), length.is_some());
         assert_eq!(answer.body.length(), Some(data.len() as u64));
         let mut back = Vec::new();
         answer.body.read_to_end(&mut back).await.expect("body");
         assert!(back == data);
     }
-    assert_eq!(
-        client.connections(),
-        1,
-        "read to the end, a streamed answer frees its connection"
-    );
+    assert_eq!(client.connections(), 1, "read to the end, a streamed answer frees its connection");
     let longer = Body::from_reader(std::io::Cursor::new(data.clone()), Some(5));
-    let answer = client
-        .request(Request::new(Method::PUT, "/").body(longer))
-        .await
-        .expect("answer");
+    let answer = client.request(Request::new(Method::PUT, "/").body(longer)).await.expect("answer");
     assert_eq!(answer.body, &data[..5]);
 
     let shorter = Body::from_reader(&b"abc"[..], Some(5));
-    let error = client
-        .request(Request::new(Method::PUT, "/").body(shorter))
-        .await
-        .expect_err("short");
+    let error =
+        client.request(Request::new(Method::PUT, "/").body(shorter)).await.expect_err("short");
     assert!(matches!(error, Error::Upload { .. }), "{error:?}");
-    assert!(
-        error.to_string().ends_with("it is shorter than announced"),
-        "{error}"
-    );
+    assert!(error.to_string().ends_with("it is shorter than announced"), "{error}");
 }
 
 #[tokio::test]
@@ -144,10 +113,7 @@ async fn a_stale_connection_costs_a_get_nothing() {
         }
     });
     client.request(Request::get("/")).await.expect("first");
-    client
-        .request(Request::get("/"))
-        .await
-        .expect("sent again on a fresh connection");
+    client.request(Request::get("/")).await.expect("sent again on a fresh connection");
     assert_eq!((client.requests(), client.connections()), (3, 2));
 }
 
@@ -171,10 +137,7 @@ async fn a_fresh_connection_that_dies_is_not_tried_again() {
         head(&mut stream).await;
     });
     let error = client.request(Request::get("/")).await.expect_err("died");
-    assert!(
-        error.to_string().ends_with("closed the connection"),
-        "{error}"
-    );
+    assert!(error.to_string().ends_with("closed the connection"), "{error}");
     assert_eq!(client.requests(), 1);
 }
 
@@ -187,22 +150,12 @@ async fn a_server_that_dies_in_the_body() {
         say(&mut stream, if number % 2 == 0 { sized } else { chunked }).await;
     });
     for _ in 0..2 {
-        let error = client
-            .request(Request::get("/"))
-            .await
-            .expect_err("cut off");
+        let error = client.request(Request::get("/")).await.expect_err("cut off");
         assert!(matches!(error, Error::Closed { .. }), "{error:?}");
     }
-    let mut answer = client
-        .request_stream(Request::get("/"))
-        .await
-        .expect("head");
+    let mut answer = client.request_stream(Request::get("/")).await.expect("head");
     let mut body = Vec::new();
-    answer
-        .body
-        .read_to_end(&mut body)
-        .await
-        .expect_err("cut off");
+    answer.body.read_to_end(&mut body).await.expect_err("cut off");
     assert_eq!(body, b"hello");
 }
 
@@ -211,11 +164,7 @@ async fn answers_are_bounded() {
     let (_dir, client) = unix(|number, mut stream| async move {
         head(&mut stream).await;
         if number == 0 {
-            say(
-                &mut stream,
-                "HTTP/1.1 200 OK\r\nContent-Length: 1001\r\n\r\n",
-            )
-            .await;
+            say(&mut stream, "HTTP/1.1 200 OK\r\nContent-Length: 1001\r\n\r\n").await;
             return std::future::pending().await;
         }
         // Endless and without a length.
@@ -224,14 +173,8 @@ async fn answers_are_bounded() {
     });
     let client = client.with_body_limit(1000);
     for _ in 0..2 {
-        let error = client
-            .request(Request::get("/"))
-            .await
-            .expect_err("too large");
-        assert!(
-            matches!(error, Error::TooLarge { limit: 1000, .. }),
-            "{error:?}"
-        );
+        let error = client.request(Request::get("/")).await.expect_err("too large");
+        assert!(matches!(error, Error::TooLarge { limit: 1000, .. }), "{error:?}");
     }
     assert_eq!(client.connections(), 2);
 }
@@ -242,16 +185,10 @@ async fn what_is_no_http() {
         head(&mut stream).await;
         say(&mut stream, "SSH-2.0-OpenSSH\r\n\r\n").await;
     });
-    let error = client
-        .request(Request::get("/"))
-        .await
-        .expect_err("no HTTP");
+    let error = client.request(Request::get("/")).await.expect_err("no HTTP");
     assert!(matches!(error, Error::Http { .. }), "{error:?}");
     for path in ["no-slash", "/a b", "/a\r\nX: y", ""] {
-        let error = client
-            .request(Request::get(path))
-            .await
-            .expect_err("no path");
+        let error = client.request(Request::get(path)).await.expect_err("no path");
         assert!(error.to_string().ends_with("invalid path"), "{error}");
     }
     assert_eq!(client.requests(), 1);
@@ -261,37 +198,19 @@ async fn what_is_no_http() {
 async fn sockets_that_cannot_be_reached() {
     let (dir, path) = socket();
     let client = Client::new(Endpoint::Unix(path.clone()));
-    let error = client
-        .request(Request::get("/"))
-        .await
-        .expect_err("no socket");
-    assert_eq!(
-        error.to_string(),
-        format!("no socket at {}", path.display())
-    );
+    let error = client.request(Request::get("/")).await.expect_err("no socket");
+    assert_eq!(error.to_string(), format!("no socket at {}", path.display()));
     assert!(error.is_unreachable());
 
     drop(UnixListener::bind(&path).expect("bind"));
-    let error = client
-        .request(Request::get("/"))
-        .await
-        .expect_err("dead socket");
-    assert_eq!(
-        error.to_string(),
-        format!("{} refused the connection", path.display())
-    );
+    let error = client.request(Request::get("/")).await.expect_err("dead socket");
+    assert_eq!(error.to_string(), format!("{} refused the connection", path.display()));
 
     // Root may connect to anything; the rule is shown where it applies.
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o000)).expect("chmod");
     if !rustix::process::geteuid().is_root() {
-        let error = client
-            .request(Request::get("/"))
-            .await
-            .expect_err("no permission");
-        assert_eq!(
-            error.to_string(),
-            format!("permission denied on {}", path.display())
-        );
+        let error = client.request(Request::get("/")).await.expect_err("no permission");
+        assert_eq!(error.to_string(), format!("permission denied on {}", path.display()));
     }
     drop(dir);
     assert_eq!((client.requests(), client.connections()), (0, 0));

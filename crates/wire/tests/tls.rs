@@ -10,18 +10,11 @@ use crate::certificates::{Pair, ca, self_signed, server, signed};
 use crate::support;
 
 fn endpoint(port: u16, host: &str, trust: ServerTrust) -> TlsEndpoint {
-    TlsEndpoint {
-        host: host.to_owned(),
-        port,
-        trust,
-        identity: None,
-    }
+    TlsEndpoint { host: host.to_owned(), port, trust, identity: None }
 }
 
 async fn ask(endpoint: TlsEndpoint) -> Result<(), Error> {
-    let answer = Client::new(Endpoint::Tls(endpoint))
-        .request(Request::get("/"))
-        .await?;
+    let answer = Client::new(Endpoint::Tls(endpoint)).request(Request::get("/")).await?;
     assert_eq!((answer.status, &*answer.body), (200, b"hello".as_slice()));
     Ok(())
 }
@@ -50,13 +43,9 @@ async fn a_pin_is_the_whole_identity() {
     let pair = self_signed("elsewhere.example", true);
     let port = support::tls(server(&pair, None)).await;
     let pin = cert::sha256(&pair.der);
-    ask(endpoint(port, "127.0.0.1", ServerTrust::Pinned(pin)))
-        .await
-        .expect("pinned");
+    ask(endpoint(port, "127.0.0.1", ServerTrust::Pinned(pin))).await.expect("pinned");
     let pem = pair.pem.clone().into_bytes();
-    ask(endpoint(port, "localhost", ServerTrust::Pem(pem)))
-        .await
-        .expect("leaf in PEM");
+    ask(endpoint(port, "localhost", ServerTrust::Pem(pem))).await.expect("leaf in PEM");
 }
 
 #[tokio::test]
@@ -87,11 +76,7 @@ async fn a_leaf_given_as_trust_signs_nothing() {
         .expect("name")
         .signed_by(&key, &issuer)
         .expect("signed");
-    let pair = Pair {
-        pem: below.pem(),
-        der: below.der().to_vec(),
-        key: key.serialize_pem(),
-    };
+    let pair = Pair { pem: below.pem(), der: below.der().to_vec(), key: key.serialize_pem() };
     let port = support::tls(server(&pair, None)).await;
     let trust = ServerTrust::Pem(trusted.pem().into_bytes());
     assert!(matches!(
@@ -128,15 +113,8 @@ async fn the_key_must_belong_to_the_pinned_certificate() {
     let port = support::tls(config).await;
     let pin = ServerTrust::Pinned(cert::sha256(&pair.der));
     let failure = refused(endpoint(port, "localhost", pin)).await;
-    assert!(
-        matches!(failure, TlsFailure::BadCertificate(_)),
-        "{failure:?}"
-    );
-    assert!(
-        cert::fetch_server_certificate("localhost", port)
-            .await
-            .is_err()
-    );
+    assert!(matches!(failure, TlsFailure::BadCertificate(_)), "{failure:?}");
+    assert!(cert::fetch_server_certificate("localhost", port).await.is_err());
 }
 
 #[tokio::test]
@@ -144,25 +122,15 @@ async fn a_ca_vouches_for_name_and_dates() {
     let ca = ca();
     let trust = ServerTrust::Pem(ca.pem().into_bytes());
     let good = support::tls(server(&signed(&ca, "localhost", false), None)).await;
-    ask(endpoint(good, "localhost", trust.clone()))
-        .await
-        .expect("signed by the CA");
+    ask(endpoint(good, "localhost", trust.clone())).await.expect("signed by the CA");
     assert_eq!(
         refused(endpoint(good, "127.0.0.1", trust.clone())).await,
-        TlsFailure::WrongName {
-            host: "127.0.0.1".to_owned()
-        }
+        TlsFailure::WrongName { host: "127.0.0.1".to_owned() }
     );
     let old = support::tls(server(&signed(&ca, "localhost", true), None)).await;
-    assert_eq!(
-        refused(endpoint(old, "localhost", trust.clone())).await,
-        TlsFailure::Expired
-    );
+    assert_eq!(refused(endpoint(old, "localhost", trust.clone())).await, TlsFailure::Expired);
     let alien = support::tls(server(&self_signed("localhost", false), None)).await;
-    assert_eq!(
-        refused(endpoint(alien, "localhost", trust)).await,
-        TlsFailure::Untrusted
-    );
+    assert_eq!(refused(endpoint(alien, "localhost", trust)).await, TlsFailure::Untrusted);
 }
 
 #[tokio::test]
@@ -183,38 +151,22 @@ async fn client_certificates() {
     let ca = ca();
     let pair = self_signed("localhost", false);
     let port = support::tls(server(&pair, Some(&ca))).await;
-    let mut to = endpoint(
-        port,
-        "localhost",
-        ServerTrust::Pinned(cert::sha256(&pair.der)),
-    );
-    assert_eq!(
-        refused(to.clone()).await,
-        TlsFailure::ClientCertificateRequired
-    );
+    let mut to = endpoint(port, "localhost", ServerTrust::Pinned(cert::sha256(&pair.der)));
+    assert_eq!(refused(to.clone()).await, TlsFailure::ClientCertificateRequired);
 
     to.identity = Some(identity(&self_signed("stranger", false)));
     let failure = refused(to.clone()).await;
-    assert!(
-        matches!(failure, TlsFailure::ClientCertificateRefused(_)),
-        "{failure:?}"
-    );
+    assert!(matches!(failure, TlsFailure::ClientCertificateRefused(_)), "{failure:?}");
 
     let known = signed(&ca, "client", false);
     to.identity = Some(identity(&known));
     ask(to.clone()).await.expect("a known client");
-    assert!(
-        !format!("{to:?}").contains(&known.key[40..60]),
-        "Debug shows the key"
-    );
+    assert!(!format!("{to:?}").contains(&known.key[40..60]), "Debug shows the key");
 
     let key = known.key.replace("PRIVATE", "PUBLIC");
     to.identity.as_mut().expect("identity").key_pem = key.clone().into_bytes();
     let failure = refused(to).await;
-    assert!(
-        !failure.to_string().contains(&key[40..60]),
-        "the error shows the key"
-    );
+    assert!(!failure.to_string().contains(&key[40..60]), "the error shows the key");
     assert_eq!(failure.to_string(), "client key: not a private key in PEM");
 }
 
@@ -222,24 +174,13 @@ async fn client_certificates() {
 async fn a_certificate_can_be_looked_at_first() {
     let pair = self_signed("elsewhere.example", true);
     let port = support::tls(server(&pair, None)).await;
-    let seen = cert::fetch_server_certificate("127.0.0.1", port)
-        .await
-        .expect("fetched");
+    let seen = cert::fetch_server_certificate("127.0.0.1", port).await.expect("fetched");
     assert_eq!(seen, pair.der);
     let print = cert::fingerprint(&seen);
-    assert_eq!(
-        cert::parse_fingerprint(&print),
-        Some(cert::sha256(&pair.der))
-    );
-    let colons: Vec<String> = print
-        .as_bytes()
-        .chunks(2)
-        .map(|c| String::from_utf8_lossy(c).to_uppercase())
-        .collect();
-    assert_eq!(
-        cert::parse_fingerprint(&colons.join(":")),
-        Some(cert::sha256(&pair.der))
-    );
+    assert_eq!(cert::parse_fingerprint(&print), Some(cert::sha256(&pair.der)));
+    let colons: Vec<String> =
+        print.as_bytes().chunks(2).map(|c| String::from_utf8_lossy(c).to_uppercase()).collect();
+    assert_eq!(cert::parse_fingerprint(&colons.join(":")), Some(cert::sha256(&pair.der)));
     assert_eq!(cert::parse_fingerprint("abcd"), None);
     assert_eq!(cert::parse_fingerprint(&"g".repeat(64)), None);
 }
@@ -260,9 +201,7 @@ fn who_is_a_ca() {
 
 #[tokio::test]
 async fn what_does_not_listen_or_speak_tls() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("bind");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let port = listener.local_addr().expect("address").port();
     let trust = ServerTrust::Pinned([0; 32]);
     let talk = async {
@@ -275,21 +214,9 @@ async fn what_does_not_listen_or_speak_tls() {
         tokio::join!(refused(endpoint(port, "127.0.0.1", trust.clone())), talk);
     assert_eq!(failure.to_string(), "the server does not speak tls");
     drop(listener);
-    let error = ask(endpoint(port, "127.0.0.1", trust.clone()))
-        .await
-        .expect_err("nobody there");
-    assert_eq!(
-        error.to_string(),
-        format!("https://127.0.0.1:{port} refused the connection")
-    );
-    let error = ask(endpoint(port, "no-such-host.invalid", trust))
-        .await
-        .expect_err("no such host");
+    let error = ask(endpoint(port, "127.0.0.1", trust.clone())).await.expect_err("nobody there");
+    assert_eq!(error.to_string(), format!("https://127.0.0.1:{port} refused the connection"));
+    let error = ask(endpoint(port, "no-such-host.invalid", trust)).await.expect_err("no such host");
     assert!(matches!(error, Error::Resolve { .. }), "{error:?}");
-    assert!(
-        error
-            .to_string()
-            .starts_with("cannot resolve no-such-host.invalid: "),
-        "{error}"
-    );
+    assert!(error.to_string().starts_with("cannot resolve no-such-host.invalid: "), "{error}");
 }

@@ -48,20 +48,12 @@ async fn refusals_keep_status_and_body() {
         matches!(&error, Error::Status { status: 404, body, .. } if body == b"not found"),
         "{error:?}"
     );
-    assert!(
-        error
-            .to_string()
-            .ends_with("answered 404 instead of switching protocols"),
-        "{error}"
-    );
+    assert!(error.to_string().ends_with("answered 404 instead of switching protocols"), "{error}");
     let error = client.upgrade("/a", "sftp").await.expect_err("refused");
     assert!(
         matches!(&error, Error::Status { status: 500, body, .. } if body.len() == 65536),
         "{error}"
     );
-    let error = client
-        .upgrade("/a", "sftp")
-        .await
-        .expect_err("another protocol");
+    let error = client.upgrade("/a", "sftp").await.expect_err("another protocol");
     assert!(matches!(error, Error::Http { .. }), "{error:?}");
 }

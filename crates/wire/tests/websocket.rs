@@ -12,12 +12,9 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use crate::support::{head, say, unix};
 
 async fn echo(stream: UnixStream) {
-    let config = WebSocketConfig::default()
-        .max_message_size(None)
-        .max_frame_size(None);
-    let mut socket = tokio_tungstenite::accept_async_with_config(stream, Some(config))
-        .await
-        .expect("handshake");
+    let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
+    let mut socket =
+        tokio_tungstenite::accept_async_with_config(stream, Some(config)).await.expect("handshake");
     while let Some(Ok(message)) = socket.next().await {
         if message.is_binary() || message.is_text() {
             socket.send(message).await.expect("echo");
@@ -28,10 +25,7 @@ async fn echo(stream: UnixStream) {
 #[tokio::test]
 async fn messages_come_back_as_they_were() {
     let (_dir, client) = unix(|_, stream| echo(stream));
-    let mut socket = client
-        .websocket("/1.0/operations/x/websocket?secret=y")
-        .await
-        .expect("open");
+    let mut socket = client.websocket("/1.0/operations/x/websocket?secret=y").await.expect("open");
     let large: Bytes = (0..1_000_001u32).map(|i| (i % 253) as u8).collect();
     let messages = [
         Message::Text(String::new()),
@@ -46,15 +40,9 @@ async fn messages_come_back_as_they_were() {
         assert!(socket.recv().await.expect("recv").as_ref() == Some(&message));
     }
     socket.close().await.expect("close");
-    assert_eq!(
-        socket.recv().await.expect("goodbye"),
-        Some(Message::Close(None))
-    );
+    assert_eq!(socket.recv().await.expect("goodbye"), Some(Message::Close(None)));
     assert_eq!(socket.recv().await.expect("end"), None);
-    assert!(matches!(
-        socket.send(Message::Text("x".into())).await,
-        Err(Error::Closed { .. })
-    ));
+    assert!(matches!(socket.send(Message::Text("x".into())).await, Err(Error::Closed { .. })));
 }
 
 /// 64 MiB there and back at once through the halves, in pieces as exec sends them.
@@ -63,9 +51,7 @@ async fn sixty_four_mebibytes() {
     const PIECE: usize = 64 * 1024;
     const PIECES: usize = 1024;
     let (_dir, client) = unix(|_, stream| async move {
-        let socket = tokio_tungstenite::accept_async(stream)
-            .await
-            .expect("handshake");
+        let socket = tokio_tungstenite::accept_async(stream).await.expect("handshake");
         let (mut sink, mut messages) = socket.split();
         while let Some(Ok(message)) = messages.next().await {
             if !message.is_binary() || sink.send(message).await.is_err() {
@@ -74,9 +60,7 @@ async fn sixty_four_mebibytes() {
         }
     });
     let (mut sender, mut receiver) = client.websocket("/").await.expect("open").split();
-    let data: Bytes = (0..PIECE * PIECES)
-        .map(|i| (i * 7 + i / 251) as u8)
-        .collect();
+    let data: Bytes = (0..PIECE * PIECES).map(|i| (i * 7 + i / 251) as u8).collect();
     let begun = Instant::now();
     let send = async {
         for i in 0..PIECES {
@@ -108,16 +92,11 @@ async fn one_huge_message() {
     let mut socket = client.websocket("/").await.expect("open");
     let data = Bytes::from(vec![7u8; 64 << 20]);
     let begun = Instant::now();
-    socket
-        .send(Message::Binary(data.clone()))
-        .await
-        .expect("send");
+    socket.send(Message::Binary(data.clone())).await.expect("send");
     tell_rate("one message out", data.len(), begun.elapsed());
     drop(socket);
     let (_dir, client) = unix(|_, stream| async move {
-        let config = WebSocketConfig::default()
-            .max_message_size(None)
-            .max_frame_size(None);
+        let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
         let mut socket = tokio_tungstenite::accept_async_with_config(stream, Some(config))
             .await
             .expect("handshake");
@@ -132,13 +111,8 @@ async fn one_huge_message() {
 #[tokio::test]
 async fn pings_are_answered_unseen() {
     let (_dir, client) = unix(|_, stream| async move {
-        let mut socket = tokio_tungstenite::accept_async(stream)
-            .await
-            .expect("handshake");
-        socket
-            .send(Raw::Ping("are you there".into()))
-            .await
-            .expect("ping");
+        let mut socket = tokio_tungstenite::accept_async(stream).await.expect("handshake");
+        socket.send(Raw::Ping("are you there".into())).await.expect("ping");
         let pong = socket.next().await.expect("pong").expect("pong");
         assert_eq!(pong, Raw::Pong("are you there".into()));
         socket.send(Raw::text("thanks")).await.expect("send");
@@ -147,14 +121,8 @@ async fn pings_are_answered_unseen() {
         while let Some(Ok(_)) = socket.next().await {}
     });
     let mut socket = client.websocket("/").await.expect("open");
-    assert_eq!(
-        socket.recv().await.expect("recv"),
-        Some(Message::Text("thanks".into()))
-    );
-    assert_eq!(
-        socket.recv().await.expect("recv"),
-        Some(Message::Close(None))
-    );
+    assert_eq!(socket.recv().await.expect("recv"), Some(Message::Text("thanks".into())));
+    assert_eq!(socket.recv().await.expect("recv"), Some(Message::Close(None)));
 }
 
 #[tokio::test]
@@ -174,16 +142,10 @@ async fn refusals_and_deaths() {
         match number {
             0 => {
                 head(&mut stream).await;
-                say(
-                    &mut stream,
-                    "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno",
-                )
-                .await;
+                say(&mut stream, "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno").await;
             }
             1 => {
-                let mut socket = tokio_tungstenite::accept_async(stream)
-                    .await
-                    .expect("handshake");
+                let mut socket = tokio_tungstenite::accept_async(stream).await.expect("handshake");
                 socket.send(Raw::text("last words")).await.expect("send");
             }
             _ => {
@@ -197,19 +159,10 @@ async fn refusals_and_deaths() {
         "{error:?}"
     );
     let mut socket = client.websocket("/").await.expect("open");
-    assert_eq!(
-        socket.recv().await.expect("recv"),
-        Some(Message::Text("last words".into()))
-    );
+    assert_eq!(socket.recv().await.expect("recv"), Some(Message::Text("last words".into())));
     assert!(matches!(socket.recv().await, Err(Error::Closed { .. })));
-    assert!(matches!(
-        client.websocket("/").await,
-        Err(Error::Closed { .. })
-    ));
-    assert!(matches!(
-        client.websocket("no slash").await,
-        Err(Error::Http { .. })
-    ));
+    assert!(matches!(client.websocket("/").await, Err(Error::Closed { .. })));
+    assert!(matches!(client.websocket("no slash").await, Err(Error::Http { .. })));
     assert_eq!(client.requests(), 3);
 }
 

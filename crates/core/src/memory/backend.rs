@@ -7,8 +7,8 @@ use jiff::Timestamp;
 
 use super::{Checkpoint, IMAGE, KIND, Memory, Pixel, base_tree, give_identity};
 use crate::{
-    Backend, Capabilities, CloneOpts, CreateOpts, Error, Finding, ImageInfo, Instance, Label, Level, Meta, Name,
-    Policy, Result, Snapshot, StopOpts, What,
+    Backend, Capabilities, CloneOpts, CreateOpts, Error, Finding, ImageInfo, Instance, Label,
+    Level, Meta, Name, Policy, Result, Snapshot, StopOpts, What,
 };
 
 /// There is one machine: the one this runs on.

@@ -31,10 +31,7 @@ const TYPE_BITS: u32 = 0o170_000;
 impl Attrs {
     /// Only permission bits.
     pub fn mode(mode: u32) -> Attrs {
-        Attrs {
-            mode: Some(mode),
-            ..Attrs::default()
-        }
+        Attrs { mode: Some(mode), ..Attrs::default() }
     }
 
     /// What the file is; `None` if the server sent no mode.

@@ -85,15 +85,8 @@ impl Client {
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Failure`] also if it exists and must not.
     pub async fn open(&self, path: &[u8], flags: OpenFlags, mode: u32) -> Result<File, Error> {
-        let attrs = if flags.creates() {
-            Attrs::mode(mode)
-        } else {
-            Attrs::default()
-        };
-        let request = Request::new(Op::Open)
-            .path(path)?
-            .u32(flags.bits())
-            .attrs(&attrs);
+        let attrs = if flags.creates() { Attrs::mode(mode) } else { Attrs::default() };
+        let request = Request::new(Op::Open).path(path)?.u32(flags.bits()).attrs(&attrs);
         let handle = self.handle(request).await?;
         Ok(File::new(Arc::clone(&self.connection), handle))
     }
@@ -133,9 +126,7 @@ impl Client {
                         asked.push_back(ask());
                     }
                 }
-                Reply::Status {
-                    code: STATUS_EOF, ..
-                } => break,
+                Reply::Status { code: STATUS_EOF, .. } => break,
                 other => return Err(other.into_error()),
             }
         }
@@ -147,9 +138,7 @@ impl Client {
     /// # Errors
     /// As all operations; [`Error::Failure`] if the name is taken.
     pub async fn mkdir(&self, path: &[u8], mode: u32) -> Result<(), Error> {
-        let request = Request::new(Op::Mkdir)
-            .path(path)?
-            .attrs(&Attrs::mode(mode));
+        let request = Request::new(Op::Mkdir).path(path)?.attrs(&Attrs::mode(mode));
         self.connection.send(request).done().await
     }
 
@@ -182,10 +171,7 @@ impl Client {
         } else {
             Request::new(Op::Rename)
         };
-        self.connection
-            .send(request.path(from)?.path(to)?)
-            .done()
-            .await
+        self.connection.send(request.path(from)?.path(to)?).done().await
     }
 
     /// Makes a second name for a file.
@@ -197,10 +183,7 @@ impl Client {
             return Err(Error::Unsupported);
         }
         let request = Request::new(Op::Extended).string(HARDLINK);
-        self.connection
-            .send(request.path(existing)?.path(new)?)
-            .done()
-            .await
+        self.connection.send(request.path(existing)?.path(new)?).done().await
     }
 
     /// Makes a symlink at `link` that contains `target`. On the wire the target comes first:
@@ -259,14 +242,8 @@ impl Client {
 
 /// One attribute set as the requests that set it without undoing each other.
 pub(super) fn in_order(attrs: &Attrs) -> impl Iterator<Item = Attrs> {
-    let owner = Attrs {
-        owner: attrs.owner,
-        ..Attrs::default()
-    };
-    let rest = Attrs {
-        owner: None,
-        ..*attrs
-    };
+    let owner = Attrs { owner: attrs.owner, ..Attrs::default() };
+    let rest = Attrs { owner: None, ..*attrs };
     [owner, rest].into_iter().filter(|a| *a != Attrs::default())
 }
 
@@ -278,8 +255,5 @@ fn entry(name: &[u8], attrs: Attrs) -> Result<Option<Entry>, Error> {
     if name.is_empty() || name.contains(&b'/') || name.contains(&0) {
         return Err(Error::protocol("impossible name in a directory"));
     }
-    Ok(Some(Entry {
-        name: name.to_vec(),
-        attrs,
-    }))
+    Ok(Some(Entry { name: name.to_vec(), attrs }))
 }

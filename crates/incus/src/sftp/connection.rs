@@ -69,12 +69,7 @@ impl Connection {
             let reason = receive(input, received, &for_reader, &weak).await;
             give_up(&for_reader, reason);
         });
-        Ok(Arc::new(Connection {
-            queue,
-            waiting,
-            extensions,
-            receiver: receiver.abort_handle(),
-        }))
+        Ok(Arc::new(Connection { queue, waiting, extensions, receiver: receiver.abort_handle() }))
     }
 
     pub(super) fn has_extension(&self, name: &[u8]) -> bool {
@@ -92,10 +87,7 @@ impl Connection {
             let _ = self.queue.send(request.finish(id));
         }
         drop(waiting);
-        Ticket {
-            answer,
-            connection: Arc::clone(self),
-        }
+        Ticket { answer, connection: Arc::clone(self) }
     }
 
     /// Closes a handle without waiting for the answer.
@@ -141,10 +133,7 @@ impl Drop for Ticket {
 /// Success or the error of a status.
 pub(super) fn done(reply: Reply) -> Result<(), Error> {
     match reply {
-        Reply::Status {
-            code: packet::STATUS_OK,
-            ..
-        } => Ok(()),
+        Reply::Status { code: packet::STATUS_OK, .. } => Ok(()),
         other => Err(other.into_error()),
     }
 }

@@ -33,15 +33,11 @@ impl Error {
     }
 
     pub(super) fn protocol(message: &str) -> Error {
-        Error::Protocol {
-            message: message.to_owned(),
-        }
+        Error::Protocol { message: message.to_owned() }
     }
 
     pub(super) fn failure(message: &str) -> Error {
-        Error::Failure {
-            message: message.to_owned(),
-        }
+        Error::Failure { message: message.to_owned() }
     }
 }
 

@@ -57,11 +57,7 @@ pub struct File {
 
 impl File {
     pub(super) fn new(connection: Arc<Connection>, handle: Bytes) -> File {
-        File {
-            connection,
-            handle,
-            open: true,
-        }
+        File { connection, handle, open: true }
     }
 
     pub(super) fn handle(&self) -> &[u8] {
@@ -124,9 +120,7 @@ impl File {
         if !self.connection.has_extension(FSYNC) {
             return Err(Error::Unsupported);
         }
-        let request = Request::new(Op::Extended)
-            .string(FSYNC)
-            .string(&self.handle);
+        let request = Request::new(Op::Extended).string(FSYNC).string(&self.handle);
         self.connection.send(request).done().await
     }
 
@@ -157,10 +151,7 @@ impl File {
     }
 
     pub(super) fn ask_write(&self, offset: u64, data: Bytes) -> Ticket {
-        let request = Request::new(Op::Write)
-            .string(&self.handle)
-            .u64(offset)
-            .data(data);
+        let request = Request::new(Op::Write).string(&self.handle).u64(offset).data(data);
         self.connection.send(request)
     }
 
@@ -186,9 +177,7 @@ pub(super) fn data(reply: Reply, asked: usize) -> Result<Option<Bytes>, Error> {
             Err(Error::protocol("data of an impossible length"))
         }
         Reply::Data(data) => Ok(Some(data)),
-        Reply::Status {
-            code: STATUS_EOF, ..
-        } => Ok(None),
+        Reply::Status { code: STATUS_EOF, .. } => Ok(None),
         other => Err(other.into_error()),
     }
 }

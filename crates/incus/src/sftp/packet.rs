@@ -73,11 +73,7 @@ impl Request {
     pub(super) fn new(op: Op) -> Request {
         let mut head = BytesMut::with_capacity(128);
         head.put_bytes(0, HEADER);
-        Request {
-            head,
-            data: Bytes::new(),
-            op,
-        }
+        Request { head, data: Bytes::new(), op }
     }
 
     pub(super) fn u32(mut self, value: u32) -> Request {
@@ -134,8 +130,7 @@ impl Request {
 
     /// The data of a write, at most [`CHUNK`]; it is not copied.
     pub(super) fn data(mut self, data: Bytes) -> Request {
-        self.head
-            .put_u32(u32::try_from(data.len()).unwrap_or(u32::MAX));
+        self.head.put_u32(u32::try_from(data.len()).unwrap_or(u32::MAX));
         self.data = data;
         self
     }
@@ -186,9 +181,7 @@ impl Reply {
             Reply::Status { code: 2, .. } => Error::NotFound,
             Reply::Status { code: 3, .. } => Error::PermissionDenied,
             Reply::Status { code: 8, .. } => Error::Unsupported,
-            Reply::Status {
-                code: STATUS_OK, ..
-            } => Error::protocol("success without a result"),
+            Reply::Status { code: STATUS_OK, .. } => Error::protocol("success without a result"),
             Reply::Status { message, .. } => Error::Failure { message },
             _ => Error::protocol("answer of the wrong kind"),
         }
@@ -324,9 +317,5 @@ fn get_string(input: &mut Bytes) -> Result<Bytes, Error> {
 
 /// A server's message made safe to print.
 fn clean(message: &[u8]) -> String {
-    String::from_utf8_lossy(message)
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(MAX_MESSAGE)
-        .collect()
+    String::from_utf8_lossy(message).chars().filter(|c| !c.is_control()).take(MAX_MESSAGE).collect()
 }

@@ -132,8 +132,7 @@ impl Writer {
             return;
         }
         let length = bytes.len() as u64;
-        self.written
-            .push_back(self.file.ask_write(self.offset, bytes));
+        self.written.push_back(self.file.ask_write(self.offset, bytes));
         self.offset = self.offset.saturating_add(length);
     }
 }

@@ -20,9 +20,7 @@ pub(crate) const REPORT: u8 = b'R';
 /// The hidden face `apply <descriptor of the spec>`.
 pub(crate) fn run(args: &[&[u8]]) -> i32 {
     let number = match args {
-        [number] => std::str::from_utf8(number)
-            .ok()
-            .and_then(|n| n.parse().ok()),
+        [number] => std::str::from_utf8(number).ok().and_then(|n| n.parse().ok()),
         _ => None,
     };
     let spec = number
@@ -64,23 +62,18 @@ pub(crate) fn send(pipe: RawFd, report: &Report) {
 
 /// A failed system call as a report.
 pub(crate) fn failed(kind: ReportKind, what: &str, errno: i32) -> Report {
-    Report {
-        kind,
-        errno,
-        exit_code: EXIT_SETUP,
-        message: format!("{what}: {}", describe(errno)),
-    }
+    Report { kind, errno, exit_code: EXIT_SETUP, message: format!("{what}: {}", describe(errno)) }
 }
 
 /// Descriptors and directory; answers where it went.
 fn prepare(spec: &Spec) -> Result<Vec<u8>, Report> {
     if let Some((stdin, stdout)) = spec.kept.streams {
-        fd::dup_onto(stdin, fd::STDIN)
-            .and_then(|()| fd::dup_onto(stdout, fd::STDOUT))
-            .map_err(|e| {
+        fd::dup_onto(stdin, fd::STDIN).and_then(|()| fd::dup_onto(stdout, fd::STDOUT)).map_err(
+            |e| {
                 let what = "the login shell closed the command's stdin or stdout";
                 failed(ReportKind::LoginShell, what, errno(&e))
-            })?;
+            },
+        )?;
         fd::close(stdin);
         fd::close(stdout);
     }

@@ -17,15 +17,12 @@ pub(crate) type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What describes the process that ran before, not the command.
-const STALE: [&str; 10] = [
-    "HOME", "USER", "LOGNAME", "SHELL", "MAIL", "PWD", "OLDPWD", "SHLVL", "_", "TERM",
-];
+const STALE: [&str; 10] =
+    ["HOME", "USER", "LOGNAME", "SHELL", "MAIL", "PWD", "OLDPWD", "SHLVL", "_", "TERM"];
 
 /// This process's own environment.
 pub(crate) fn own() -> Env {
-    std::env::vars_os()
-        .map(|(name, value)| (name.into_vec(), value.into_vec()))
-        .collect()
+    std::env::vars_os().map(|(name, value)| (name.into_vec(), value.into_vec())).collect()
 }
 
 /// What the backend set for the instance, and what the user's entry says. `term`
@@ -48,8 +45,7 @@ pub(crate) fn base(account: &Account, term: Option<Option<&[u8]>>) -> Env {
         (Some(None), Some(term)) => drop(set("TERM", &term)),
         _ => {}
     }
-    env.entry(b"PATH".to_vec())
-        .or_insert_with(|| DEFAULT_PATH.to_vec());
+    env.entry(b"PATH".to_vec()).or_insert_with(|| DEFAULT_PATH.to_vec());
     env
 }
 

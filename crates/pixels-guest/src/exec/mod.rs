@@ -8,6 +8,7 @@
 //! tree. C drops to the user, so it cannot signal B.
 
 mod apply;
+mod drain;
 mod environment;
 mod pty;
 mod request;

@@ -25,11 +25,7 @@ pub(crate) fn release_controlling_terminal() {
 pub(crate) fn begin_handshake() -> io::Result<tty::Modes> {
     let before = tty::modes(fd::STDIN)?;
     tty::set_modes(fd::STDIN, &before.raw())?;
-    let out = if tty::is_terminal(fd::STDOUT) {
-        fd::STDOUT
-    } else {
-        fd::STDIN
-    };
+    let out = if tty::is_terminal(fd::STDOUT) { fd::STDOUT } else { fd::STDIN };
     fd::write_all(out, &READY_MARKER)?;
     Ok(before)
 }

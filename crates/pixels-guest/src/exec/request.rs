@@ -41,10 +41,8 @@ pub(crate) fn read(control: &OwnedFd) -> Result<ExecRequest, Refused> {
 fn read_exact(control: &OwnedFd, buf: &mut [u8]) -> Result<(), Refused> {
     let mut filled = 0;
     while filled < buf.len() {
-        let mut fds = [
-            fd::watch(control.as_raw_fd(), libc::POLLIN),
-            fd::watch(fd::STDIN, libc::POLLIN),
-        ];
+        let mut fds =
+            [fd::watch(control.as_raw_fd(), libc::POLLIN), fd::watch(fd::STDIN, libc::POLLIN)];
         fd::poll(&mut fds, None)?;
         if fds[0].revents != 0 {
             abandon(control)?;
@@ -70,11 +68,7 @@ fn abandon(control: &OwnedFd) -> Result<(), Refused> {
         return Err(Refused::Abandoned);
     }
     let harmless = [libc::SIGWINCH, libc::SIGCONT, libc::SIGTSTP];
-    match signals[..n]
-        .iter()
-        .map(|s| i32::from(*s))
-        .find(|s| !harmless.contains(s))
-    {
+    match signals[..n].iter().map(|s| i32::from(*s)).find(|s| !harmless.contains(s)) {
         Some(signal) => Err(Refused::Signal(signal)),
         None => Ok(()),
     }

@@ -14,10 +14,7 @@ const FALLBACK_PATH: &[u8] = b"/bin:/usr/bin";
 /// Replaces this program by `argv`; only failure returns, as a report.
 pub(crate) fn execute(argv: &[Vec<u8>], env: &Env) -> Report {
     let name = argv.first().map_or(&b""[..], Vec::as_slice);
-    let args: Vec<CString> = argv
-        .iter()
-        .filter_map(|a| CString::new(&a[..]).ok())
-        .collect();
+    let args: Vec<CString> = argv.iter().filter_map(|a| CString::new(&a[..]).ok()).collect();
     if args.len() != argv.len() || name.is_empty() {
         return failure(name, libc::ENOENT);
     }
@@ -77,10 +74,5 @@ fn failure(name: &[u8], errno: i32) -> Report {
         _ => (ReportKind::NotExecutable, EXIT_NOT_EXECUTABLE),
     };
     let name = String::from_utf8_lossy(name);
-    Report {
-        kind,
-        errno,
-        exit_code,
-        message: format!("cannot run {name}: {}", describe(errno)),
-    }
+    Report { kind, errno, exit_code, message: format!("cannot run {name}: {}", describe(errno)) }
 }

@@ -153,11 +153,7 @@ fn through_shell(
     if process::change_directory(&home).is_err() {
         process::change_directory(c"/")?;
     }
-    Err(process::execute(
-        &shell_path,
-        &argv,
-        &environment::strings(env),
-    ))
+    Err(process::execute(&shell_path, &argv, &environment::strings(env)))
 }
 
 /// This binary, opened such that the command's user may execute it: itself where

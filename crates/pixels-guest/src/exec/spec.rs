@@ -89,10 +89,7 @@ impl Spec {
             home,
             session_shell,
             report,
-            kept: Kept {
-                streams: (stdin >= 0).then_some((stdin, stdout)),
-                helpers,
-            },
+            kept: Kept { streams: (stdin >= 0).then_some((stdin, stdout)), helpers },
         })
     }
 }
@@ -144,10 +141,7 @@ mod tests {
             home: b"/h".to_vec(),
             session_shell: b"/bin/sh".to_vec(),
             report: 9,
-            kept: Kept {
-                streams: Some((700, 701)),
-                helpers: vec![1, 2],
-            },
+            kept: Kept { streams: Some((700, 701)), helpers: vec![1, 2] },
         };
         let bytes = spec.encode();
         assert_eq!(Spec::decode(&bytes), Some(spec));

@@ -11,7 +11,7 @@ use pixels_guest_api::{
 
 use super::request::{self, Refused};
 use super::spawn::{self, Job};
-use super::{apply, pty, tree, user};
+use super::{apply, drain, pty, tree, user};
 use crate::identity;
 use crate::sys::process::{self, End, Fork, Pid, Waited};
 use crate::sys::{errno, fd, tty};
@@ -68,18 +68,12 @@ fn supervise(mut request: ExecRequest, control: &OwnedFd, terminal: bool) -> i32
     };
     let (login, kill_on_exit, timeout_ms) =
         (request.login, request.kill_on_exit, request.timeout_ms);
+    let drain_output = request.drain_output && !terminal;
     let Some(account) = user::resolve(&request.user) else {
-        return tell(
-            &nonce,
-            &refusal(ReportKind::User, "no such user in the pixel"),
-        );
+        return tell(&nonce, &refusal(ReportKind::User, "no such user in the pixel"));
     };
     let through_shell = login && !request.argv.is_empty() && account.preparing_shell().is_some();
-    let job = Job {
-        request,
-        account,
-        terminal,
-    };
+    let job = Job { request, account, terminal };
     let started = fd::pipe().and_then(|pipe| {
         let children = process::child_watch()?;
         Ok((pipe, children, process::fork()?))
@@ -104,13 +98,15 @@ fn supervise(mut request: ExecRequest, control: &OwnedFd, terminal: bool) -> i32
         let _ = process::new_group(command);
     }
     // The command's streams end when the command ends them; stderr stays for
-    // the report.
+    // the report, stdout only to see it drained.
     if let Ok(null) = fd::null() {
         let _ = fd::dup_onto(null.as_raw_fd(), fd::STDIN);
-        let _ = fd::dup_onto(null.as_raw_fd(), fd::STDOUT);
+        if !drain_output {
+            let _ = fd::dup_onto(null.as_raw_fd(), fd::STDOUT);
+        }
     }
 
-    match watch(command, control, &children, deadline) {
+    let code = match watch(command, control, &children, deadline) {
         Outcome::Ended(end) => {
             if kill_on_exit {
                 tree::kill(None);
@@ -125,14 +121,15 @@ fn supervise(mut request: ExecRequest, control: &OwnedFd, terminal: bool) -> i32
             tree::kill(Some(command));
             let report = Report {
                 exit_code: EXIT_TIMEOUT,
-                ..refusal(
-                    ReportKind::Timeout,
-                    &format!("timed out after {timeout_ms} ms"),
-                )
+                ..refusal(ReportKind::Timeout, &format!("timed out after {timeout_ms} ms"))
             };
             tell(&nonce, &report)
         }
+    };
+    if drain_output {
+        drain::wait(control);
     }
+    code
 }
 
 /// Why the watch is over.
@@ -229,12 +226,7 @@ fn received(pipe: &OwnedFd) -> (bool, Option<Report>) {
 }
 
 fn refusal(kind: ReportKind, message: &str) -> Report {
-    Report {
-        kind,
-        errno: 0,
-        exit_code: EXIT_SETUP,
-        message: message.to_owned(),
-    }
+    Report { kind, errno: 0, exit_code: EXIT_SETUP, message: message.to_owned() }
 }
 
 /// Writes the one report frame; answers its exit code.

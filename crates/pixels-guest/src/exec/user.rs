@@ -43,20 +43,16 @@ fn resolve_in(spec: &UserSpec, passwd: &[u8], group: &[u8]) -> Option<Account> {
             by(passwd, |a| a.name.as_ref() == Some(name)).unwrap_or_else(|| root(passwd))
         }
         UserSpec::Root => root(passwd),
-        UserSpec::Ids { uid, gid } => Account {
-            gid: *gid,
-            ..by(passwd, |a| a.uid == *uid).unwrap_or_else(|| nameless(*uid))
-        },
+        UserSpec::Ids { uid, gid } => {
+            Account { gid: *gid, ..by(passwd, |a| a.uid == *uid).unwrap_or_else(|| nameless(*uid)) }
+        }
     };
     account.groups = groups_of(&account, group);
     Some(account)
 }
 
 fn by(passwd: &[u8], wanted: impl Fn(&Account) -> bool) -> Option<Account> {
-    passwd
-        .split(|b| *b == b'\n')
-        .filter_map(passwd_line)
-        .find(wanted)
+    passwd.split(|b| *b == b'\n').filter_map(passwd_line).find(wanted)
 }
 
 /// `name:password:uid:gid:comment:home:shell`.
@@ -89,24 +85,13 @@ fn number(text: &[u8]) -> Option<u32> {
 fn root(passwd: &[u8]) -> Account {
     by(passwd, |a| a.uid == 0).unwrap_or_else(|| Account {
         name: Some(b"root".to_vec()),
-        home: if Path::new("/root").is_dir() {
-            b"/root".to_vec()
-        } else {
-            b"/".to_vec()
-        },
+        home: if Path::new("/root").is_dir() { b"/root".to_vec() } else { b"/".to_vec() },
         ..nameless(0)
     })
 }
 
 fn nameless(uid: u32) -> Account {
-    Account {
-        uid,
-        gid: uid,
-        groups: Vec::new(),
-        name: None,
-        home: b"/".to_vec(),
-        shell: None,
-    }
+    Account { uid, gid: uid, groups: Vec::new(), name: None, home: b"/".to_vec(), shell: None }
 }
 
 /// The user's own group and those that list the user by name.
@@ -142,14 +127,10 @@ impl Account {
     /// is known to take `-l -c` and to leave descriptors alone, else the
     /// system's, else none.
     pub(crate) fn preparing_shell(&self) -> Option<Vec<u8>> {
-        const KNOWN: [&[u8]; 8] = [
-            b"sh", b"bash", b"dash", b"ash", b"zsh", b"ksh", b"mksh", b"busybox",
-        ];
-        let own = self
-            .shell
-            .as_ref()
-            .filter(|s| KNOWN.contains(&base_name(s)) && exists(s))
-            .cloned();
+        const KNOWN: [&[u8]; 8] =
+            [b"sh", b"bash", b"dash", b"ash", b"zsh", b"ksh", b"mksh", b"busybox"];
+        let own =
+            self.shell.as_ref().filter(|s| KNOWN.contains(&base_name(s)) && exists(s)).cloned();
         own.or_else(|| Some(b"/bin/sh".to_vec()).filter(|s| exists(s)))
     }
 }
@@ -189,10 +170,7 @@ mod tests {
     fn a_missing_user_is_root_or_an_error_as_asked() {
         let a = resolve_in(&named(b"nobody-here"), PASSWD, GROUP).unwrap();
         assert_eq!((a.uid, a.home), (0, b"/root".to_vec()));
-        assert_eq!(
-            resolve_in(&UserSpec::Name(b"nobody-here".to_vec()), PASSWD, GROUP),
-            None
-        );
+        assert_eq!(resolve_in(&UserSpec::Name(b"nobody-here".to_vec()), PASSWD, GROUP), None);
         let a = resolve_in(&UserSpec::Root, b"", b"").unwrap();
         assert_eq!((a.uid, a.groups), (0, vec![0]));
     }
@@ -211,14 +189,8 @@ mod tests {
         let spec = UserSpec::Ids { uid: 1000, gid: 7 };
         let a = resolve_in(&spec, PASSWD, GROUP).unwrap();
         assert_eq!((a.uid, a.gid, a.home), (1000, 7, b"/home/pixel".to_vec()));
-        let spec = UserSpec::Ids {
-            uid: 4242,
-            gid: 4243,
-        };
+        let spec = UserSpec::Ids { uid: 4242, gid: 4243 };
         let a = resolve_in(&spec, PASSWD, GROUP).unwrap();
-        assert_eq!(
-            (a.name, a.groups, a.home),
-            (None, vec![4243], b"/".to_vec())
-        );
+        assert_eq!((a.name, a.groups, a.home), (None, vec![4243], b"/".to_vec()));
     }
 }

@@ -55,11 +55,7 @@ pub(crate) fn complain(message: &str) {
 
 /// An entry for [`poll`].
 pub(crate) fn watch(fd: RawFd, events: libc::c_short) -> libc::pollfd {
-    libc::pollfd {
-        fd,
-        events,
-        revents: 0,
-    }
+    libc::pollfd { fd, events, revents: 0 }
 }
 
 /// Waits for any of `fds`; `None` waits for ever. Answers how many are ready.
@@ -76,6 +72,22 @@ pub(crate) fn poll(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> io::R
         Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(0),
         Err(e) => Err(e),
     }
+}
+
+/// Bytes written to a pipe and not yet read; 0 for what is no pipe.
+pub(crate) fn unread(fd: RawFd) -> usize {
+    let mut count: libc::c_int = 0;
+    // SAFETY: `count` is the integer that the kernel writes.
+    let asked = check(unsafe { libc::ioctl(fd, libc::FIONREAD, &mut count) });
+    if asked.is_err() || !is_pipe(fd) { 0 } else { usize::try_from(count).unwrap_or(0) }
+}
+
+fn is_pipe(fd: RawFd) -> bool {
+    // SAFETY: an all-zero stat is a valid value for the kernel to overwrite.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: `stat` outlives the call.
+    check(unsafe { libc::fstat(fd, &mut stat) }).is_ok()
+        && stat.st_mode & libc::S_IFMT == libc::S_IFIFO
 }
 
 /// A duplicate with a number of at least `min`, not inherited by programs.
@@ -137,11 +149,7 @@ pub(crate) fn close_all_on_exec() {
         return;
     }
     // Before Linux 5.11. The listing's own descriptor is close-on-exec anyway.
-    for entry in std::fs::read_dir("/proc/self/fd")
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
+    for entry in std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten() {
         let number = entry.file_name().to_str().and_then(|n| n.parse().ok());
         if let Some(fd) = number.filter(|fd| *fd > STDERR) {
             let _ = set_inherited(fd, false);
@@ -188,10 +196,8 @@ pub(crate) fn read_whole(fd: RawFd, max: usize) -> io::Result<Vec<u8>> {
 /// Reads a regular file of at most `max` bytes. Never waits: a FIFO or a device
 /// in its place is an error.
 pub(crate) fn read_file(path: &str, max: usize) -> io::Result<Vec<u8>> {
-    let file = File::options()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path)?;
+    let file =
+        File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }

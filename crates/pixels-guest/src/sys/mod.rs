@@ -11,11 +11,7 @@ use std::io;
 
 /// The usual convention: a negative answer means `errno` says why.
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// As [`check`], for calls that answer a size, repeated while interrupted.

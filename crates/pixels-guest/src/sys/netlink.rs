@@ -9,11 +9,7 @@ use super::{check, check_size};
 pub(crate) fn open() -> io::Result<OwnedFd> {
     // SAFETY: plain call without pointers.
     let raw = check(unsafe {
-        libc::socket(
-            libc::AF_NETLINK,
-            libc::SOCK_RAW | libc::SOCK_CLOEXEC,
-            libc::NETLINK_ROUTE,
-        )
+        libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_ROUTE)
     })?;
     // SAFETY: fresh and owned by nobody else.
     let fd = unsafe { OwnedFd::from_raw_fd(raw) };

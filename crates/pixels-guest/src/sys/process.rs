@@ -120,10 +120,7 @@ pub(crate) fn hurry() {
 
 /// The most descriptors this process may have open.
 pub(crate) fn descriptor_limit() -> libc::rlim_t {
-    let mut limit = libc::rlimit {
-        rlim_cur: 256,
-        rlim_max: 256,
-    };
+    let mut limit = libc::rlimit { rlim_cur: 256, rlim_max: 256 };
     // SAFETY: `limit` is valid for the write; on failure it keeps its value.
     unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
     limit.rlim_cur

@@ -263,7 +263,14 @@ async fn fifty_at_once(cx: Ctx) -> Result<()> {
         tasks.spawn(async move {
             let input = Noise::bytes(n, 100_000 + n as usize);
             let out = cx.exec(&pixel, ExecOpts::new(["cat"]), &input).await?;
-            ensure!(out.code == 0 && out.stdout == input, "number {n} got another's bytes");
+            ensure!(
+                out.code == 0 && out.stdout == input,
+                "number {n}: code {}, {} of {} bytes, {}",
+                out.code,
+                out.stdout.len(),
+                input.len(),
+                if input.starts_with(&out.stdout) { "its own" } else { "another's" },
+            );
             anyhow::Ok(())
         });
     }

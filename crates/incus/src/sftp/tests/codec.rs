@@ -13,24 +13,13 @@ fn attrs() -> impl Strategy<Value = Attrs> {
         any::<Option<u32>>(),
         any::<Option<(u32, u32)>>(),
     )
-        .prop_map(|(size, owner, mode, times)| Attrs {
-            size,
-            owner,
-            mode,
-            times,
-        })
+        .prop_map(|(size, owner, mode, times)| Attrs { size, owner, mode, times })
 }
 
 /// A reply of a kind that exists, with arbitrary contents: deeper than arbitrary bytes get.
 fn almost() -> impl Strategy<Value = Vec<u8>> {
     let kind = prop::sample::select(vec![101u8, 102, 103, 104, 105, 201]);
-    let word = prop_oneof![
-        Just(0u32),
-        Just(1),
-        2u32..20,
-        Just(0x8000_000f),
-        any::<u32>()
-    ];
+    let word = prop_oneof![Just(0u32), Just(1), 2u32..20, Just(0x8000_000f), any::<u32>()];
     let words = prop::collection::vec(word, 0..20);
     (kind, words, prop::collection::vec(any::<u8>(), 0..50)).prop_map(|(kind, words, tail)| {
         let mut out = vec![kind];

@@ -70,17 +70,11 @@ async fn peers_that_do_not_speak_version_3() {
         let (ours, mut theirs) = duplex(1000);
         theirs.write_all(first).await.expect("write");
         let refused = Client::connect(ours).await;
-        assert!(
-            matches!(refused, Err(Error::Protocol { .. })),
-            "{refused:?}"
-        );
+        assert!(matches!(refused, Err(Error::Protocol { .. })), "{refused:?}");
     }
     let (ours, theirs) = duplex(1000);
     drop(theirs);
-    assert_eq!(
-        Client::connect(ours).await.err(),
-        Some(Error::ConnectionLost)
-    );
+    assert_eq!(Client::connect(ours).await.err(), Some(Error::ConnectionLost));
 }
 
 #[tokio::test]
@@ -91,13 +85,8 @@ async fn names_that_lead_elsewhere() {
             let (_, id, _) = server.request().await.expect("opendir");
             server.handle(id).await;
             let (_, id, _) = server.request().await.expect("readdir");
-            let fields = [
-                &[0, 0, 0, 1][..],
-                &string(name),
-                &string(b"long"),
-                &[0, 0, 0, 0],
-            ]
-            .concat();
+            let fields =
+                [&[0, 0, 0, 1][..], &string(name), &string(b"long"), &[0, 0, 0, 0]].concat();
             server.answer(104, id, &fields).await;
             server
         };
@@ -110,12 +99,9 @@ async fn names_that_lead_elsewhere() {
 async fn answers_that_fit_no_question() {
     // To no request, of the wrong kind, of an unknown kind, success without a result.
     let status_ok = [&[0; 4][..], &string(b""), &string(b"")].concat();
-    for (kind, shift, fields) in [
-        (101, 7, &[0, 0, 0, 0][..]),
-        (102, 0, b"\0\0\0\x01h"),
-        (99, 0, b""),
-        (101, 0, &status_ok),
-    ] {
+    for (kind, shift, fields) in
+        [(101, 7, &[0, 0, 0, 0][..]), (102, 0, b"\0\0\0\x01h"), (99, 0, b""), (101, 0, &status_ok)]
+    {
         let (client, mut server) = played().await;
         let play = async {
             let (_, id, _) = server.request().await.expect("stat");
@@ -123,10 +109,7 @@ async fn answers_that_fit_no_question() {
             server
         };
         let (answer, _server) = tokio::join!(client.stat(b"/"), play);
-        assert!(
-            matches!(answer, Err(Error::Protocol { .. })),
-            "{kind}: {answer:?}"
-        );
+        assert!(matches!(answer, Err(Error::Protocol { .. })), "{kind}: {answer:?}");
     }
 }
 
@@ -139,16 +122,8 @@ async fn packets_of_four_gigabytes() {
         server
     };
     let (answer, _server) = tokio::join!(client.stat(b"/"), play);
-    assert_eq!(
-        answer,
-        Err(Error::Protocol {
-            message: "packet too large".to_owned()
-        })
-    );
-    assert!(
-        matches!(client.stat(b"/").await, Err(Error::Protocol { .. })),
-        "the session is over"
-    );
+    assert_eq!(answer, Err(Error::Protocol { message: "packet too large".to_owned() }));
+    assert!(matches!(client.stat(b"/").await, Err(Error::Protocol { .. })), "the session is over");
 }
 
 #[tokio::test]
@@ -158,22 +133,13 @@ async fn messages_are_made_safe() {
         let (_, id, _) = server.request().await.expect("remove");
         let text = format!("\x1b[2J\x07evil\n{}", "x".repeat(5000));
         server
-            .answer(
-                101,
-                id,
-                &[&[0, 0, 0, 4][..], &string(text.as_bytes()), &string(b"")].concat(),
-            )
+            .answer(101, id, &[&[0, 0, 0, 4][..], &string(text.as_bytes()), &string(b"")].concat())
             .await;
         server
     };
     let (answer, _server) = tokio::join!(client.remove(b"/x"), play);
-    let Err(Error::Failure { message }) = answer else {
-        panic!("{answer:?}")
-    };
-    assert!(
-        message.starts_with("[2Jevilx") && message.len() == 500,
-        "{message:?}"
-    );
+    let Err(Error::Failure { message }) = answer else { panic!("{answer:?}") };
+    assert!(message.starts_with("[2Jevilx") && message.len() == 500, "{message:?}");
 }
 
 /// Serves one file, at most `most` bytes at once.
@@ -206,13 +172,7 @@ async fn a_server_that_gives_less_than_asked_for() {
         let (client, server) = played().await;
         let read = async {
             let mut back = Vec::new();
-            client
-                .read(b"/f")
-                .await
-                .expect("open")
-                .read_to_end(&mut back)
-                .await
-                .expect("read");
+            client.read(b"/f").await.expect("open").read_to_end(&mut back).await.expect("read");
             drop(client);
             back
         };
@@ -254,8 +214,5 @@ async fn a_handle_nobody_waits_for_is_closed() {
     assert_eq!((kind, fields), (4, string(b"h")));
     server.answer(101, id, &[0, 0, 0, 0]).await;
     drop(client);
-    assert!(
-        server.request().await.is_none(),
-        "the session ends with its last client"
-    );
+    assert!(server.request().await.is_none(), "the session ends with its last client");
 }

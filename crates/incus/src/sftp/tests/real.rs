@@ -73,11 +73,7 @@ async fn names_are_bytes() {
         let path = rig.path(OsString::from_vec(name.clone()));
         let file = rig
             .client
-            .open(
-                bytes(&path),
-                OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::EXCLUSIVE,
-                0o640,
-            )
+            .open(bytes(&path), OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::EXCLUSIVE, 0o640)
             .await
             .expect("create");
         file.write_at(0, name.clone().into()).await.expect("write");
@@ -88,12 +84,7 @@ async fn names_are_bytes() {
         assert_eq!(back.chunk().await.expect("end"), None);
     }
     let mut listed: Vec<Vec<u8>> = Vec::new();
-    for entry in rig
-        .client
-        .read_dir(bytes(rig.dir.path()))
-        .await
-        .expect("list")
-    {
+    for entry in rig.client.read_dir(bytes(rig.dir.path())).await.expect("list") {
         assert_eq!(entry.attrs.kind(), Some(FileKind::File));
         assert_eq!(entry.attrs.size, Some(entry.name.len() as u64));
         assert_eq!(entry.attrs.permissions(), Some(0o640));
@@ -123,20 +114,11 @@ async fn attributes() {
         mode: Some(0o4751),
         times: Some((1_000_000_001, 1_000_000_002)),
     };
-    rig.client
-        .set_stat(bytes(&path), &wanted)
-        .await
-        .expect("set");
-    let file = rig
-        .client
-        .open(bytes(&path), OpenFlags::READ | OpenFlags::WRITE, 0)
-        .await
-        .expect("open");
+    rig.client.set_stat(bytes(&path), &wanted).await.expect("set");
+    let file =
+        rig.client.open(bytes(&path), OpenFlags::READ | OpenFlags::WRITE, 0).await.expect("open");
     let got = file.stat().await.expect("fstat");
-    assert_eq!(
-        (got.size, got.permissions(), got.times),
-        (wanted.size, wanted.mode, wanted.times)
-    );
+    assert_eq!((got.size, got.permissions(), got.times), (wanted.size, wanted.mode, wanted.times));
     file.set_stat(&Attrs::mode(0o600)).await.expect("fsetstat");
     assert_eq!(file.stat().await.expect("fstat").permissions(), Some(0o600));
     assert_eq!(file.read_at(1, 100).await.expect("read"), "23");
@@ -149,12 +131,8 @@ async fn attributes() {
 async fn the_tree() {
     let rig = Rig::new().await;
     let c = &rig.client;
-    let (sub, a, b, link) = (
-        rig.path("sub"),
-        rig.path("sub/a"),
-        rig.path("sub/b"),
-        rig.path("link"),
-    );
+    let (sub, a, b, link) =
+        (rig.path("sub"), rig.path("sub/a"), rig.path("sub/b"), rig.path("link"));
     c.mkdir(bytes(&sub), 0o700).await.expect("mkdir");
     assert!(c.lstat(bytes(&sub)).await.expect("lstat").is_dir());
     std::fs::write(&a, "a").expect("write");
@@ -164,45 +142,22 @@ async fn the_tree() {
     c.hard_link(bytes(&b), bytes(&a)).await.expect("link");
     assert_eq!(std::fs::metadata(&a).expect("stat").nlink(), 2);
 
-    c.symlink(b"sub/\xff target", bytes(&link))
-        .await
-        .expect("symlink");
-    assert_eq!(
-        std::fs::read_link(&link)
-            .expect("link")
-            .as_os_str()
-            .as_bytes(),
-        b"sub/\xff target"
-    );
-    assert_eq!(
-        c.read_link(bytes(&link)).await.expect("readlink"),
-        b"sub/\xff target"
-    );
-    assert_eq!(
-        c.lstat(bytes(&link)).await.expect("lstat").kind(),
-        Some(FileKind::Symlink)
-    );
+    c.symlink(b"sub/\xff target", bytes(&link)).await.expect("symlink");
+    assert_eq!(std::fs::read_link(&link).expect("link").as_os_str().as_bytes(), b"sub/\xff target");
+    assert_eq!(c.read_link(bytes(&link)).await.expect("readlink"), b"sub/\xff target");
+    assert_eq!(c.lstat(bytes(&link)).await.expect("lstat").kind(), Some(FileKind::Symlink));
     assert_eq!(c.stat(bytes(&link)).await, Err(Error::NotFound));
 
     let up = rig.path("sub/../sub/.");
     let real = std::fs::canonicalize(&sub).expect("canonical");
-    assert_eq!(
-        c.realpath(bytes(&up)).await.expect("realpath"),
-        bytes(&real)
-    );
+    assert_eq!(c.realpath(bytes(&up)).await.expect("realpath"), bytes(&real));
 
-    assert!(matches!(
-        c.rmdir(bytes(&sub)).await,
-        Err(Error::Failure { .. })
-    ));
+    assert!(matches!(c.rmdir(bytes(&sub)).await, Err(Error::Failure { .. })));
     c.remove(bytes(&a)).await.expect("remove");
     c.remove(bytes(&b)).await.expect("remove");
     c.rmdir(bytes(&sub)).await.expect("rmdir");
     c.remove(bytes(&link)).await.expect("remove");
-    assert_eq!(
-        c.read_dir(bytes(rig.dir.path())).await.expect("list"),
-        vec![]
-    );
+    assert_eq!(c.read_dir(bytes(rig.dir.path())).await.expect("list"), vec![]);
 }
 
 #[tokio::test]
@@ -217,18 +172,11 @@ async fn refusals() {
     let file = rig.path("file");
     std::fs::write(&file, "x").expect("write");
     let again = c
-        .open(
-            bytes(&file),
-            OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::EXCLUSIVE,
-            0o600,
-        )
+        .open(bytes(&file), OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::EXCLUSIVE, 0o600)
         .await;
     assert!(matches!(again, Err(Error::Failure { .. })), "{again:?}");
     assert!(matches!(c.stat(b"a\0b").await, Err(Error::Failure { .. })));
-    assert!(matches!(
-        c.stat(&vec![b'a'; 1 << 20]).await,
-        Err(Error::Failure { .. })
-    ));
+    assert!(matches!(c.stat(&vec![b'a'; 1 << 20]).await, Err(Error::Failure { .. })));
     // The session is as good as before.
     c.lstat(bytes(&file)).await.expect("still there");
 }
@@ -237,10 +185,7 @@ async fn refusals() {
 async fn what_must_not_be_opened_shows_in_lstat() {
     let rig = Rig::new().await;
     let fifo = rig.path("fifo");
-    let made = std::process::Command::new("mkfifo")
-        .arg(&fifo)
-        .status()
-        .expect("mkfifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo");
     assert!(made.success());
     let socket = rig.path("socket");
     let _listener = std::os::unix::net::UnixListener::bind(&socket).expect("bind");
@@ -248,17 +193,8 @@ async fn what_must_not_be_opened_shows_in_lstat() {
         let attrs = rig.client.lstat(bytes(path)).await.expect("lstat");
         assert_eq!(attrs.kind(), Some(FileKind::Special), "{}", path.display());
     }
-    let entries = rig
-        .client
-        .read_dir(bytes(rig.dir.path()))
-        .await
-        .expect("list");
-    assert!(
-        entries
-            .iter()
-            .all(|e| e.attrs.kind() == Some(FileKind::Special)),
-        "{entries:?}"
-    );
+    let entries = rig.client.read_dir(bytes(rig.dir.path())).await.expect("list");
+    assert!(entries.iter().all(|e| e.attrs.kind() == Some(FileKind::Special)), "{entries:?}");
 }
 
 #[tokio::test]
@@ -271,17 +207,10 @@ async fn five_thousand_entries() {
             symlink("/nowhere", rig.path(format!("{i}"))).expect("symlink");
         }
     }
-    let entries = rig
-        .client
-        .read_dir(bytes(rig.dir.path()))
-        .await
-        .expect("list");
+    let entries = rig.client.read_dir(bytes(rig.dir.path())).await.expect("list");
     assert_eq!(entries.len(), 5000);
     for entry in entries {
-        let i: usize = String::from_utf8(entry.name)
-            .expect("digits")
-            .parse()
-            .expect("number");
+        let i: usize = String::from_utf8(entry.name).expect("digits").parse().expect("number");
         if i.is_multiple_of(2) {
             assert_eq!(
                 (entry.attrs.kind(), entry.attrs.size),
@@ -301,24 +230,12 @@ async fn many_tasks_share_a_session() {
             let (client, path) = (rig.client.clone(), rig.path(format!("{i}")));
             tokio::spawn(async move {
                 let flags = OpenFlags::WRITE | OpenFlags::CREATE;
-                let file = client
-                    .open(bytes(&path), flags, 0o600)
-                    .await
-                    .expect("create");
+                let file = client.open(bytes(&path), flags, 0o600).await.expect("create");
                 let mut writer = file.into_writer();
                 for _ in 0..10 {
-                    writer
-                        .write_bytes(vec![i; 50_000].into())
-                        .await
-                        .expect("write");
+                    writer.write_bytes(vec![i; 50_000].into()).await.expect("write");
                 }
-                writer
-                    .finish()
-                    .await
-                    .expect("finish")
-                    .close()
-                    .await
-                    .expect("close");
+                writer.finish().await.expect("finish").close().await.expect("close");
                 let mut reader = client.read(bytes(&path)).await.expect("open");
                 let mut total = 0;
                 while let Some(chunk) = reader.chunk().await.expect("read") {
@@ -350,25 +267,14 @@ async fn a_server_that_dies() {
         }
     };
     assert_eq!(error, Error::ConnectionLost);
-    assert_eq!(
-        rig.client.lstat(bytes(&path)).await,
-        Err(Error::ConnectionLost)
-    );
+    assert_eq!(rig.client.lstat(bytes(&path)).await, Err(Error::ConnectionLost));
 }
 
 #[tokio::test]
 async fn the_server_ends_with_the_session() {
-    let Rig {
-        client,
-        dir,
-        mut server,
-    } = Rig::new().await;
+    let Rig { client, dir, mut server } = Rig::new().await;
     let open = client
-        .open(
-            bytes(&dir.path().join("x")),
-            OpenFlags::WRITE | OpenFlags::CREATE,
-            0o600,
-        )
+        .open(bytes(&dir.path().join("x")), OpenFlags::WRITE | OpenFlags::CREATE, 0o600)
         .await;
     drop(client);
     // An open file keeps the session.
@@ -387,8 +293,5 @@ async fn permission_bits_of_a_created_file() {
         .open(bytes(&path), OpenFlags::WRITE | OpenFlags::CREATE, 0o600)
         .await
         .expect("create");
-    assert_eq!(
-        std::fs::metadata(&path).expect("stat").permissions().mode() & 0o7777,
-        0o600
-    );
+    assert_eq!(std::fs::metadata(&path).expect("stat").permissions().mode() & 0o7777, 0o600);
 }
