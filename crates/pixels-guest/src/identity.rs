@@ -105,8 +105,12 @@ fn renew() -> io::Result<()> {
     renew_host_keys()
 }
 
-/// New keys only where the source had an SSH server's.
+/// New keys of every kind, also where the source had none yet: an SSH server may
+/// make its own only when it is installed.
 fn renew_host_keys() -> io::Result<()> {
+    if !fs::symlink_metadata("/etc/ssh").is_ok_and(|m| m.is_dir()) {
+        return Ok(());
+    }
     remove_in("/etc/ssh", |name| {
         name.strip_prefix(b"ssh_host_")
             .is_some_and(|n| n.ends_with(b"_key") || n.ends_with(b"_key.pub"))
