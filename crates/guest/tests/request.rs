@@ -37,7 +37,7 @@ prop_compose! {
     ) -> ExecRequest {
         ExecRequest {
             nonce: Nonce(nonce), argv, env, cwd, user, login: flags.0,
-            kill_on_exit: flags.1, term, timeout_ms,
+            kill_on_exit: flags.1, drain_output: flags.0 != flags.1, term, timeout_ms,
         }
     }
 }

@@ -10,7 +10,7 @@ use super::environment::{self, Env};
 use super::search;
 use super::spec::{MAX_SPEC, Spec};
 use super::user::base_name;
-use crate::sys::{describe, errno, fd, process};
+use crate::sys::{describe, errno, fd, process, signal};
 
 /// First byte on the report pipe: the login shell has come as far as `apply`.
 pub(crate) const REACHED: u8 = b'S';
@@ -19,6 +19,8 @@ pub(crate) const REPORT: u8 = b'R';
 
 /// The hidden face `apply <descriptor of the spec>`.
 pub(crate) fn run(args: &[&[u8]]) -> i32 {
+    // Rust's start-up code ignores it, and programs would inherit that.
+    signal::set_default(libc::SIGPIPE);
     let number = match args {
         [number] => std::str::from_utf8(number).ok().and_then(|n| n.parse().ok()),
         _ => None,

@@ -62,10 +62,26 @@ pub(crate) fn set_ignored(signal: i32) {
     dispose(signal, libc::SIG_IGN);
 }
 
-/// Gives every signal its default effect, as a login would.
+/// Gives every signal its default effect, as a login would. Straight to the
+/// kernel, because C libraries keep two signals to themselves and would leave
+/// those as they were inherited.
 pub(crate) fn reset_all() {
+    // The kernel's sigaction: handler, flags, restorer, mask, 8 bytes each. All
+    // zero is the default effect.
+    let default = [0u64; 4];
     for signal in 1..=64 {
-        set_default(signal);
+        // SAFETY: `default` is a valid action for a mask of 8 bytes and holds no
+        // function pointer; the old action is not asked for. Failure is for
+        // signals nobody may change, which have their default already.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal as libc::c_long,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                8 as libc::c_ulong,
+            )
+        };
     }
 }
 
