@@ -222,7 +222,7 @@ impl Drop for Guard<'_> {
 }
 
 fn missing(choice: &Choice) -> Error {
-    let error = Error::unsupported(&choice.backend, "this version: it is not built in");
+    let error = Error::unsupported(&choice.backend, "anything yet: it is not in this version");
     error.with_hint(format!(
         "{}; backend = \"incus\" (or --backend incus) is built in and needs an Incus daemon",
         choice.why

@@ -36,9 +36,11 @@ fn sample(key: &Key, n: usize) -> (String, String) {
     let same = |s: &str| (s.to_owned(), s.to_owned());
     match key.kind {
         Kind::Text => same(&format!("text{n}")),
-        Kind::Bool => {
-            same(if (n % 2 == 0) ^ (key.default == Some("false")) { "false" } else { "true" })
-        }
+        Kind::Bool => same(if n.is_multiple_of(2) ^ (key.default == Some("false")) {
+            "false"
+        } else {
+            "true"
+        }),
         Kind::Count | Kind::Port | Kind::Cpu => same(&format!("{}", 7 + n)),
         Kind::Backend => same(["local", "incus", "truenas"][n]),
         Kind::Size => (format!("{}GiB", n + 3), format!("{}.0 GiB", n + 3)),
@@ -107,6 +109,15 @@ fn variables_have_their_names() {
         assert!(key.vars.contains(&long.as_str()), "{}: {:?}", key.name, key.vars);
         assert!(!key.doc.is_empty());
     }
+}
+
+#[test]
+fn the_reference_has_every_key() {
+    let text = reference();
+    for key in KEYS {
+        assert!(text.contains(&format!("| `{}` |", key.name)), "{}", key.name);
+    }
+    assert!(text.contains("| `defaults.cpu` | a number of CPUs or a set such as \"0-3\" | `2` | `PIXELS_DEFAULT_CPU` |"));
 }
 
 #[test]

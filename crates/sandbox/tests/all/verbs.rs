@@ -253,8 +253,9 @@ fn backends_that_are_not_built_in_say_so() {
         let config = config(&[("PIXELS_BACKEND", backend), ("PIXELS_TRUENAS_HOST", "nas")], "");
         let err = Pixels::open(config).err().unwrap();
         assert_eq!(err.code(), "unsupported");
-        let want =
-            format!("the {backend} backend does not support this version: it is not built in");
+        let want = format!(
+            "the {backend} backend does not support anything yet: it is not in this version"
+        );
         assert_eq!(err.to_string(), want);
         assert!(err.hint().unwrap().contains("--backend incus"), "{err}");
     }
