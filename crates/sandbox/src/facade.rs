@@ -72,8 +72,9 @@ impl From<Vec<Name>> for Targets {
 impl Pixels {
     /// The backends that are built into this version.
     pub fn backends() -> Registry {
-        // Each backend crate adds itself here: registry.register("incus", pixels_incus::factory()).
-        Registry::new()
+        let mut registry = Registry::new();
+        registry.register(pixels_incus::KIND, pixels_incus::factory());
+        registry
     }
 
     /// Opens the backend that `config` chooses. No connection is made: the
