@@ -149,6 +149,8 @@ pub struct Process {
     pub stdout: Option<Reader>,
     /// Standard error; `None` with a terminal.
     pub stderr: Option<Reader>,
+    /// What is not as it should be although the command runs, as sentences for a person.
+    pub warnings: Vec<String>,
     control: Arc<dyn Control>,
     exit: Pin<Box<dyn Future<Output = Result<ExitStatus>> + Send>>,
 }
@@ -162,7 +164,14 @@ impl Process {
         control: Arc<dyn Control>,
         exit: impl Future<Output = Result<ExitStatus>> + Send + 'static,
     ) -> Self {
-        Self { stdin, stdout, stderr, control, exit: Box::pin(exit) }
+        Self { stdin, stdout, stderr, warnings: Vec::new(), control, exit: Box::pin(exit) }
+    }
+
+    /// The same with a warning.
+    #[must_use]
+    pub fn with_warning(mut self, warning: String) -> Self {
+        self.warnings.push(warning);
+        self
     }
 
     /// The side channel, which may be used while the process is waited for.

@@ -96,8 +96,7 @@ pub trait FileSession: Send + Sync {
     async fn open_read(&self, path: &[u8]) -> Result<(FileStat, Reader)>;
     /// Writes a file so that `path` holds all of the old content or all of the
     /// new, whatever happens in between. Parents must exist. A directory, FIFO,
-    /// socket or device at `path` is an error and stays; a link at `path` is followed
-    /// once. Returns the bytes written.
+    /// socket or device at `path` is an error and stays; links are followed. Returns the bytes written.
     async fn write(&self, path: &[u8], content: Reader, opts: WriteOpts) -> Result<u64>;
     /// Makes a directory. One that exists is [`crate::Error::AlreadyExists`].
     async fn mkdir(&self, path: &[u8], mode: u32, owner: Option<Owner>) -> Result<()>;

@@ -88,6 +88,7 @@ mod error;
 mod exec;
 mod ext;
 mod files;
+mod finding;
 mod instance;
 pub mod memory;
 mod name;
@@ -105,6 +106,7 @@ pub use exec::{
 };
 pub use ext::SandboxExt;
 pub use files::{DirEntry, FileEntry, FileKind, FileSession, FileStat, Owner, WriteOpts};
+pub use finding::{Finding, Level};
 pub use instance::{
     Capabilities, CloneOpts, CreateOpts, ImageInfo, Instance, Limits, Meta, Snapshot, Status,
     StopOpts,

@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::{
-    Capabilities, CloneOpts, ConsoleOpts, CreateOpts, EgressMode, ExecOpts, FileSession, ImageInfo,
-    Instance, Label, Name, Policy, Process, Result, Snapshot, StopOpts,
+    Capabilities, CloneOpts, ConsoleOpts, CreateOpts, EgressMode, ExecOpts, FileSession, Finding,
+    ImageInfo, Instance, Label, Name, Policy, Process, Result, Snapshot, StopOpts,
 };
 
 /// The life of pixels and of their checkpoints.
@@ -57,6 +57,9 @@ pub trait Backend: Send + Sync {
     async fn list_images(&self) -> Result<Vec<ImageInfo>>;
     /// Removes what interrupted calls of earlier processes left. Returns what it removed, in words.
     async fn sweep(&self) -> Result<Vec<String>>;
+    /// Looks at everything this backend needs, and mends what it can if `fix`. A
+    /// backend that cannot be reached is a finding, not an error.
+    async fn doctor(&self, fix: bool) -> Vec<Finding>;
     /// What this backend can do. No call is made.
     fn capabilities(&self) -> Capabilities;
     /// Finishes what goes on in the background and closes connections.

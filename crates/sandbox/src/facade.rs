@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use futures_util::{StreamExt, stream};
 use pixels_core::{Error, Name, Registry, Result, Sandbox, Settings};
 
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::select::{self, Choice, Reach, ThisHost};
 
 /// What every program does with pixels: the verbs that the command line and
@@ -19,8 +19,24 @@ pub struct Pixels {
     config: Config,
     choice: Choice,
     backend: Arc<dyn Sandbox>,
-    /// Pixels that an interrupted verb made and did not get to remove.
-    pub(crate) leftovers: Mutex<Vec<Name>>,
+    /// Whether the backend was not opened from the configuration.
+    foreign: bool,
+    /// What interrupted verbs made and did not get to remove.
+    leftovers: Mutex<Vec<Leftover>>,
+}
+
+/// Something half-made.
+#[derive(Clone, Debug)]
+pub(crate) enum Leftover {
+    /// A pixel.
+    Pixel(Name),
+    /// A path in a pixel.
+    Path {
+        /// The pixel.
+        pixel: Name,
+        /// The path.
+        path: Vec<u8>,
+    },
 }
 
 /// What came of a verb for one of several pixels.
@@ -56,10 +72,8 @@ impl From<Vec<Name>> for Targets {
 impl Pixels {
     /// The backends that are built into this version.
     pub fn backends() -> Registry {
-        #[allow(unused_mut)]
         let mut registry = Registry::new();
-        #[cfg(test)]
-        registry.register("memory", pixels_core::memory::factory());
+        registry.register(pixels_incus::KIND, pixels_incus::factory());
         registry
     }
 
@@ -83,10 +97,11 @@ impl Pixels {
             return Err(missing(&choice));
         }
         let backend = registry.open(&choice.backend, &settings(&config, &choice)?)?;
-        Ok(Self { config, choice, backend, leftovers: Mutex::default() })
+        Ok(Self { config, choice, backend, foreign: false, leftovers: Mutex::default() })
     }
 
-    /// The verbs over a backend that is open already.
+    /// The verbs over a backend that is open already. Its own default image
+    /// counts where the configuration does not set one.
     pub fn with_backend(config: Config, backend: Arc<dyn Sandbox>) -> Self {
         let choice = Choice {
             backend: backend.kind().into(),
@@ -94,7 +109,7 @@ impl Pixels {
             reach: Reach::Here,
             project: None,
         };
-        Self { config, choice, backend, leftovers: Mutex::default() }
+        Self { config, choice, backend, foreign: true, leftovers: Mutex::default() }
     }
 
     /// The backend.
@@ -119,20 +134,22 @@ impl Pixels {
     /// The first failure; everything is tried.
     pub async fn close(&self) -> Result<()> {
         let left = match self.leftovers.lock() {
-            Ok(mut names) => std::mem::take(&mut *names),
+            Ok(mut left) => std::mem::take(&mut *left),
             Err(poisoned) => std::mem::take(&mut *poisoned.into_inner()),
         };
-        let removed = self
-            .each(left, |name| async move {
-                match self.backend.delete(&name).await {
-                    Err(e) if e.is_not_found() => Ok(()),
-                    other => other,
-                }
-            })
-            .await;
+        let mut removed = Ok(());
+        for leftover in left {
+            let done = match leftover {
+                Leftover::Pixel(name) => self.backend.delete(&name).await,
+                Leftover::Path { pixel, path } => self.remove_path(&pixel, &path).await,
+            };
+            match done {
+                Err(e) if !e.is_not_found() => removed = removed.and(Err(e)),
+                _ => {}
+            }
+        }
         let closed = self.backend.close().await;
-        removed.into_iter().try_for_each(|outcome| outcome.result)?;
-        closed
+        removed.and(closed)
     }
 
     /// The pixels meant, each once, in order.
@@ -169,38 +186,44 @@ impl Pixels {
         done.into_iter().map(|(_, outcome)| outcome).collect()
     }
 
-    /// Marks `name` as half-made until the guard is disarmed.
-    pub(crate) fn guard(&self, name: &Name) -> Guard<'_> {
-        Guard { pixels: self, name: Some(name.clone()) }
+    /// The image of new pixels; `None` leaves it to the backend.
+    pub(crate) fn default_image(&self) -> Option<String> {
+        let unset = matches!(self.config.source("defaults.image"), Some(Source::Default) | None);
+        (!(self.foreign && unset)).then(|| self.config.defaults.image.clone())
+    }
+
+    /// Marks something as half-made until the guard is disarmed.
+    pub(crate) fn guard(&self, leftover: Leftover) -> Guard<'_> {
+        Guard { pixels: self, leftover: Some(leftover) }
     }
 }
 
-/// Hands a pixel to [`Pixels::close`] for removal, unless told that all is well.
+/// Hands something half-made to [`Pixels::close`], unless told that all is well.
 pub(crate) struct Guard<'a> {
     pixels: &'a Pixels,
-    name: Option<Name>,
+    leftover: Option<Leftover>,
 }
 
 impl Guard<'_> {
-    /// All is well, or the pixel is gone.
+    /// All is well, or it is gone.
     pub(crate) fn disarm(mut self) {
-        self.name = None;
+        self.leftover = None;
     }
 }
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        if let Some(name) = self.name.take() {
+        if let Some(leftover) = self.leftover.take() {
             match self.pixels.leftovers.lock() {
-                Ok(mut names) => names.push(name),
-                Err(poisoned) => poisoned.into_inner().push(name),
+                Ok(mut left) => left.push(leftover),
+                Err(poisoned) => poisoned.into_inner().push(leftover),
             }
         }
     }
 }
 
 fn missing(choice: &Choice) -> Error {
-    let error = Error::unsupported(&choice.backend, "this version: it is not built in");
+    let error = Error::unsupported(&choice.backend, "anything yet: it is not in this version");
     error.with_hint(format!(
         "{}; backend = \"incus\" (or --backend incus) is built in and needs an Incus daemon",
         choice.why

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 
 use super::{Checkpoint, IMAGE, KIND, Memory, Pixel, base_tree, give_identity};
 use crate::{
-    Backend, Capabilities, CloneOpts, CreateOpts, Error, ImageInfo, Instance, Label, Meta, Name,
-    Policy, Result, Snapshot, StopOpts, What,
+    Backend, Capabilities, CloneOpts, CreateOpts, Error, Finding, ImageInfo, Instance, Label,
+    Level, Meta, Name, Policy, Result, Snapshot, StopOpts, What,
 };
 
 /// There is one machine: the one this runs on.
@@ -176,6 +176,10 @@ impl Backend for Memory {
     async fn sweep(&self) -> Result<Vec<String>> {
         // Every call happens in one step: there is never anything left.
         Ok(Vec::new())
+    }
+
+    async fn doctor(&self, _fix: bool) -> Vec<Finding> {
+        vec![Finding::new(Level::Ok, "memory", "pixels live as long as this process")]
     }
 
     fn capabilities(&self) -> Capabilities {

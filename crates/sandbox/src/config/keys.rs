@@ -96,6 +96,20 @@ pub const KEYS: &[Key] = &[
     key("mcp.pid_file", Kind::Path, Some("~/.cache/pixels/mcp.pid"), &["PIXELS_MCP_PID_FILE"], "its process id, and the lock that keeps a second one out"),
 ];
 
+/// The keys as a Markdown table: name, value, default, variable, meaning.
+pub fn reference() -> String {
+    let mut out = String::from(
+        "| key | value | default | variable | meaning |\n| --- | --- | --- | --- | --- |\n",
+    );
+    for key in KEYS {
+        let default = key.default.map_or_else(|| "unset".to_owned(), |d| format!("`{d}`"));
+        let var = key.vars.first().copied().unwrap_or_default();
+        let (name, words, doc) = (key.name, key.kind.words(), key.doc);
+        out.push_str(&format!("| `{name}` | {words} | {default} | `{var}` | {doc} |\n"));
+    }
+    out
+}
+
 /// The sections that keys live in, and those of the user's own names.
 pub(super) fn is_section(path: &str) -> bool {
     path == "env"

@@ -32,7 +32,7 @@ use serde::Serialize;
 pub use bases::Base;
 pub use environ::Environ;
 pub use error::ConfigError;
-pub use keys::{KEYS, Key};
+pub use keys::{KEYS, Key, reference};
 pub use layers::{Flag, Source};
 pub use secret::Secret;
 pub use typed::{

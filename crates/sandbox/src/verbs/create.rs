@@ -9,6 +9,7 @@ use pixels_core::{
 };
 
 use super::environment;
+use crate::facade::Leftover;
 use crate::{Origin, Outcome, Pixels};
 
 /// What to make. [`CreateRequest::new`] asks for what the configuration says.
@@ -190,7 +191,7 @@ impl Pixels {
         if plan.allow.is_empty() && plan.environment.is_empty() && !plan.replaces() {
             return Ok(instance);
         }
-        let guard = self.guard(&name);
+        let guard = self.guard(Leftover::Pixel(name.clone()));
         match self.finish(plan, &name, &progress).await {
             Ok(()) => {
                 guard.disarm();
@@ -213,7 +214,7 @@ impl Pixels {
         progress: Progress,
     ) -> Result<Instance> {
         let (req, defaults) = (plan.req, &self.config().defaults);
-        let image = req.image.clone().unwrap_or_else(|| defaults.image.clone());
+        let image = req.image.clone().or_else(|| self.default_image());
         let mut opts = CreateOpts::new(name.clone());
         opts.cpu = Some(req.cpu.clone().unwrap_or_else(|| defaults.cpu.clone()));
         opts.memory = Some(req.memory.unwrap_or(defaults.memory));
@@ -222,10 +223,10 @@ impl Pixels {
         opts.meta = Meta {
             expires_at: plan.expires_at,
             egress: plan.mode,
-            origin: Some(image.clone()),
+            origin: image.clone(),
             owner: Some(req.owner.clone().unwrap_or_else(|| "cli".into())),
         };
-        opts.image = Some(image);
+        opts.image = image;
         opts.progress = progress;
         self.backend().create(opts).await
     }

@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 
 use pixels_core::{ExecOpts, Name, Process, Result};
 
+use crate::facade::Leftover;
 use crate::{CreateRequest, Pixels};
 
 /// A one-shot: what to make, and what to run in it.
@@ -35,7 +36,7 @@ impl Pixels {
             create.names.push(random_name()?);
         }
         let name = self.create_single(&create).await?.name;
-        let guard = self.guard(&name);
+        let guard = self.guard(Leftover::Pixel(name.clone()));
         let done = async {
             let process = self.exec(&name, exec).await?;
             drive(name.clone(), process).await

@@ -1,0 +1,125 @@
+//! Clones: one request that copies and starts.
+
+use std::collections::BTreeSet;
+
+use pixels_core::{CloneOpts, Error, Instance, Label, Meta, Name, Result, What};
+use serde_json::json;
+
+use crate::Incus;
+use crate::address::{self, Placement};
+use crate::lifecycle::{fresh_id, is_taken};
+use crate::model::{Keys, Raw, key};
+use crate::spec;
+
+impl Incus {
+    /// A copy of a checkpoint, or of the instance as it is: Incus copies a
+    /// running one from a snapshot that its storage driver makes and removes
+    /// itself, without stopping it and without one that anybody could see.
+    pub(crate) async fn clone_instance(
+        &self,
+        source: &Name,
+        label: Option<&Label>,
+        name: &Name,
+        opts: CloneOpts,
+    ) -> Result<Instance> {
+        let from = match label {
+            Some(label) => self.snapshot_of(source, label).await?,
+            None => self.raw(source, false).await?,
+        };
+        let origin = label.map_or_else(|| source.to_string(), |l| format!("{source}:{l}"));
+        let path =
+            label.map_or_else(|| source.instance(), |l| format!("{}/{l}", source.instance()));
+        let mut avoid = BTreeSet::new();
+        loop {
+            let placed = self.place(&from.expanded_devices, &avoid).await;
+            let made = self.clone_at(&from, &path, &origin, name, &opts, placed.as_ref()).await;
+            self.unclaim(placed.as_ref());
+            match (made, placed) {
+                (Err(e), Some(p)) if is_taken(&e, &p) && avoid.len() < address::TRIES => {
+                    avoid.insert(p.address);
+                    self.background.drain().await;
+                }
+                (made, _) => return made,
+            }
+        }
+    }
+
+    /// One try, with the address that was chosen.
+    async fn clone_at(
+        &self,
+        from: &Raw,
+        path: &str,
+        origin: &str,
+        name: &Name,
+        opts: &CloneOpts,
+        placed: Option<&Placement>,
+    ) -> Result<Instance> {
+        let id = fresh_id();
+        let mut config = self.clone_config(from, opts, origin);
+        config.insert(key::ID.into(), id.clone());
+        config.insert(key::IDENTITY.into(), id.clone());
+        let mut devices = from.devices.clone();
+        if let Some(disk) = opts.limits.disk {
+            let is_root = |d: &&Keys| d.get("path").is_some_and(|p| p == "/");
+            let mut root =
+                from.expanded_devices.values().find(is_root).cloned().unwrap_or_default();
+            root.insert("size".into(), disk.to_string());
+            devices.insert("root".into(), root);
+        }
+        // MAC and address are the source's own.
+        address::clear(&mut config, &mut devices);
+        if let Some(placed) = placed {
+            placed.apply(&self.config.dns, &mut config, &mut devices);
+        }
+        let body = json!({
+            "name": name.instance(), "start": true, "architecture": from.architecture,
+            "profiles": from.profiles, "config": config, "devices": devices,
+            "source": {"type": "copy", "source": path, "instance_only": true},
+        });
+        opts.progress.phase(format!("cloning {origin}"));
+        let half = self.half_made(name, &id);
+        self.post_instance(name, &id, opts.target.as_deref(), &body).await?;
+        if from.meta_key(key::BOOT_UNIT).is_none() {
+            opts.progress.phase("renewing its identity");
+            self.renew_identity(name, &id).await?;
+        }
+        let instance = pixels_core::Backend::get(self, name).await?;
+        half.keep();
+        Ok(instance)
+    }
+
+    async fn snapshot_of(&self, source: &Name, label: &Label) -> Result<Raw> {
+        let path = Self::at(source).seg("snapshots").seg(label.as_str());
+        match self.api.get(path).await {
+            Ok(reply) => reply.parse().map_err(|f| f.during("read the checkpoint")),
+            Err(fault) if fault.status() == Some(404) => {
+                self.raw(source, false).await?;
+                Err(Error::not_found(What::Checkpoint, format!("{source}:{label}")))
+            }
+            Err(fault) => Err(fault.during("read the checkpoint")),
+        }
+    }
+
+    /// The configuration of a clone: the source's without what is the
+    /// source's alone. Limits that the source lacks stay absent.
+    fn clone_config(&self, from: &Raw, opts: &CloneOpts, origin: &str) -> Keys {
+        let mut config: Keys = from
+            .config
+            .iter()
+            .filter(|(k, _)| !k.starts_with("volatile."))
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect();
+        let cpu = opts.limits.cpu.as_deref();
+        config.extend(spec::base_config(&self.config, cpu, opts.limits.memory));
+        let egress = from.instance().map(|i| i.meta.egress).unwrap_or_default();
+        let meta = Meta {
+            expires_at: opts.expires_at,
+            egress,
+            origin: Some(origin.to_owned()),
+            owner: opts.owner.clone(),
+        };
+        spec::meta_config(&meta, &mut config);
+        config.insert(key::MAKING.into(), String::new());
+        config
+    }
+}

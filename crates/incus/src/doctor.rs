@@ -1,0 +1,238 @@
+//! What works and what does not, between us and the daemon.
+
+use std::collections::BTreeMap;
+
+use pixels_core::{Finding, Level, text};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::Incus;
+use crate::api::Path;
+use crate::model::{Devices, Keys};
+
+#[derive(Deserialize)]
+struct Server {
+    auth: String,
+    #[serde(default)]
+    api_extensions: Vec<String>,
+    #[serde(default)]
+    environment: Environment,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Environment {
+    server_version: String,
+    kernel_version: String,
+    architectures: Vec<String>,
+    server_clustered: bool,
+}
+
+#[derive(Deserialize)]
+struct Pool {
+    name: String,
+    driver: String,
+    #[serde(default)]
+    status: String,
+}
+
+#[derive(Deserialize)]
+struct Config {
+    #[serde(default)]
+    config: Keys,
+    #[serde(default)]
+    devices: Devices,
+}
+
+#[derive(Deserialize)]
+struct Member {
+    server_name: String,
+    status: String,
+}
+
+/// API extensions that this backend cannot do without, and for what.
+const NEEDED: [(&str, &str); 3] = [
+    ("instances", "pixels"),
+    ("container_exec_signal_handling", "signals"),
+    ("instance_create_start", "one-request clones"),
+];
+
+impl Incus {
+    /// Everything that can be asked, in the order in which a person would.
+    pub(crate) async fn findings(&self) -> Vec<Finding> {
+        let mut found = Vec::new();
+        let server: Server = match self.ask(Path::new("/1.0")).await {
+            Ok(server) => server,
+            Err(fail) => {
+                found.push(fail);
+                return found;
+            }
+        };
+        let env = &server.environment;
+        found.push(Finding::new(
+            Level::Ok,
+            "daemon",
+            format!(
+                "incus {} on linux {}",
+                text::clean_short(&env.server_version, 40),
+                text::clean_short(&env.kernel_version, 60)
+            ),
+        ));
+        if server.auth != "trusted" {
+            found.push(Finding::new(Level::Fail, "trust", "the daemon does not trust this client").with_hint(
+                "ask its owner for a token (incus config trust add <name>) and run pixels remote trust <token>",
+            ));
+            return found;
+        }
+        found.push(Finding::new(Level::Ok, "trust", "the daemon trusts this client"));
+        for (extension, purpose) in NEEDED {
+            if !server.api_extensions.iter().any(|e| e == extension) {
+                found.push(
+                    Finding::new(
+                        Level::Fail,
+                        "api",
+                        format!("it lacks {extension}, needed for {purpose}"),
+                    )
+                    .with_hint("use incus 6.0 or later"),
+                );
+            }
+        }
+        let ours = std::env::consts::ARCH;
+        if !env.architectures.iter().any(|a| a == ours) {
+            found.push(
+                Finding::new(Level::Warn, "guest helper", format!("built for {ours}, the host is {}", env.architectures.join(", ")))
+                    .with_hint("build pixels-guest for it and set PIXELS_INCUS_GUEST_BINARY; else exec is plain"),
+            );
+        }
+        found.push(self.project_finding().await);
+        found.extend(self.pool_findings().await);
+        found.push(self.profile_finding().await);
+        if env.server_clustered {
+            found.extend(self.member_findings().await);
+        }
+        found
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, path: Path) -> Result<T, Finding> {
+        let reply = self.api.get(path).await;
+        reply.and_then(|r| r.parse()).map_err(|fault| {
+            let error = fault.during("incus");
+            let finding = Finding::new(Level::Fail, "daemon", error.to_string());
+            match error.hint() {
+                Some(hint) => finding.with_hint(hint),
+                None => finding,
+            }
+        })
+    }
+
+    async fn project_finding(&self) -> Finding {
+        let name = self.api.project.as_deref().unwrap_or("default");
+        match self.ask::<Config>(Path::new("/1.0/projects").seg(name)).await {
+            Ok(project) if project.config.get("restricted").is_some_and(|r| r == "true") => {
+                Finding::new(
+                    Level::Ok,
+                    "project",
+                    format!("{name}, restricted: addresses come by dhcp"),
+                )
+            }
+            Ok(_) => Finding::new(Level::Ok, "project", name),
+            Err(mut finding) => {
+                finding.check = "project".into();
+                finding.with_hint("set [incus] project to one of `incus project list`")
+            }
+        }
+    }
+
+    async fn pool_findings(&self) -> Vec<Finding> {
+        let path = Path::new("/1.0/storage-pools").query("recursion", "1");
+        let pools: Vec<Pool> = match self.ask(path).await {
+            Ok(pools) => pools,
+            Err(finding) => return vec![finding],
+        };
+        if pools.is_empty() {
+            return vec![
+                Finding::new(Level::Fail, "storage", "the daemon has no storage pool")
+                    .with_hint("incus storage create default btrfs"),
+            ];
+        }
+        let wanted = |p: &&Pool| self.config.pool.as_ref().is_none_or(|w| *w == p.name);
+        pools
+            .iter()
+            .filter(wanted)
+            .map(|p| {
+                let detail = format!("pool {} ({}, {})", p.name, p.driver, p.status.to_lowercase());
+                match p.driver.as_str() {
+                    "dir" => Finding::new(
+                        Level::Warn,
+                        "storage",
+                        format!(
+                            "{detail}: checkpoints and clones copy every byte, 6 to 40 times slower"
+                        ),
+                    )
+                    .with_hint(
+                        "incus storage create fast btrfs, and set [defaults] pool = \"fast\"",
+                    ),
+                    "zfs" => Finding::new(
+                        Level::Ok,
+                        "storage",
+                        format!("{detail}: restoring past newer checkpoints is refused"),
+                    ),
+                    _ => Finding::new(Level::Ok, "storage", detail),
+                }
+            })
+            .collect()
+    }
+
+    async fn profile_finding(&self) -> Finding {
+        let profile: Config = match self.ask(Path::new("/1.0/profiles/default")).await {
+            Ok(profile) => profile,
+            Err(finding) => return finding,
+        };
+        let has =
+            |kind: &str| profile.devices.values().any(|d| d.get("type").is_some_and(|t| t == kind));
+        let lacks: BTreeMap<&str, &str> = [
+            ("disk", "set [defaults] pool, or incus profile device add default root disk path=/ pool=<pool>"),
+            ("nic", "set [defaults] network, or incus profile device add default eth0 nic network=<network>"),
+        ]
+        .into_iter()
+        .filter(|(kind, _)| !has(kind))
+        .filter(|(kind, _)| match *kind {
+            "disk" => self.config.pool.is_none(),
+            _ => crate::spec::nic(&self.config).is_none(),
+        })
+        .collect();
+        match lacks.into_iter().next() {
+            None => {
+                Finding::new(Level::Ok, "profile", "the default profile has a root disk and a nic")
+            }
+            Some(("disk", hint)) => {
+                Finding::new(Level::Fail, "profile", "the default profile has no root disk")
+                    .with_hint(hint)
+            }
+            Some((_, hint)) => Finding::new(
+                Level::Warn,
+                "profile",
+                "the default profile has no nic: pixels have no network",
+            )
+            .with_hint(hint),
+        }
+    }
+
+    async fn member_findings(&self) -> Vec<Finding> {
+        let path = Path::new("/1.0/cluster/members").query("recursion", "1");
+        match self.ask::<Vec<Member>>(path).await {
+            Ok(members) => members
+                .iter()
+                .map(|m| {
+                    let level = if m.status == "Online" { Level::Ok } else { Level::Warn };
+                    Finding::new(
+                        level,
+                        "cluster",
+                        format!("member {} is {}", m.server_name, m.status.to_lowercase()),
+                    )
+                })
+                .collect(),
+            Err(finding) => vec![finding],
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! Making, starting, stopping, listing and removing pixels.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use pixels_core::{CreateOpts, Error, Exec, Instance, Name, Result, Status, StopOpts, What};
+use serde_json::{Value, json};
+
+use crate::Incus;
+use crate::address::{self, Placement};
+use crate::api::{Fault, Path};
+use crate::maker;
+use crate::model::{Devices, Raw, key};
+use crate::{policy, spec};
+
+/// How long a new pixel may take to boot and get an address.
+const READY: Duration = Duration::from_secs(60);
+
+impl Incus {
+    /// An instance's path.
+    pub(crate) fn at(name: &Name) -> Path {
+        Path::new("/1.0/instances").seg(&name.instance())
+    }
+
+    pub(crate) async fn create_instance(&self, opts: CreateOpts) -> Result<Instance> {
+        if opts.meta.egress.is_restricted() {
+            return Err(policy::unsupported());
+        }
+        opts.progress.phase("looking the image up");
+        let disk = opts.disk.or(self.config.disk);
+        let (source, devices) = tokio::try_join!(self.image_source(&opts), self.devices(disk))?;
+        let mut avoid = BTreeSet::new();
+        loop {
+            let placed = self.place(&devices.1, &avoid).await;
+            let made = self.create_at(&opts, &source, devices.0.clone(), placed.as_ref()).await;
+            self.unclaim(placed.as_ref());
+            match (made, placed) {
+                (Err(e), Some(p)) if is_taken(&e, &p) && avoid.len() < address::TRIES => {
+                    avoid.insert(p.address);
+                    self.background.drain().await;
+                }
+                (made, _) => return made,
+            }
+        }
+    }
+
+    /// One try, with the address that was chosen.
+    async fn create_at(
+        &self,
+        opts: &CreateOpts,
+        source: &Value,
+        mut devices: Devices,
+        placed: Option<&Placement>,
+    ) -> Result<Instance> {
+        let progress = &opts.progress;
+        let cpu = opts.cpu.as_deref().or(self.config.cpu.as_deref());
+        let memory = opts.memory.or(self.config.memory);
+        let id = fresh_id();
+        let mut meta = opts.meta.clone();
+        let image = opts.image.as_deref().unwrap_or(&self.config.image);
+        meta.origin.get_or_insert_with(|| image.to_owned());
+        let mut config = spec::base_config(&self.config, cpu, memory);
+        spec::meta_config(&meta, &mut config);
+        config.insert(key::ID.into(), id.clone());
+        config.insert(key::IDENTITY.into(), id.clone());
+        config.insert(key::MAKING.into(), maker::current());
+        if let Some(placed) = placed {
+            placed.apply(&self.config.dns, &mut config, &mut devices);
+        }
+        let body = json!({
+            "name": opts.name.instance(), "type": "container", "start": false,
+            "source": source, "config": config, "devices": devices,
+        });
+        progress.phase(format!("creating from {image}"));
+        let half = self.half_made(&opts.name, &id);
+        self.post_instance(&opts.name, &id, opts.target.as_deref(), &body)
+            .await
+            .map_err(|e| image_error(e, image, &self.config.image_server))?;
+        progress.phase("installing the guest helper");
+        let boot_unit = self.install_guest(&opts.name, &id).await?;
+        let mut done = json!({"config": {key::MAKING: ""}});
+        if boot_unit {
+            done["config"][key::BOOT_UNIT] = json!("1");
+        }
+        progress.phase("starting");
+        self.set_state(&opts.name, json!({"action": "start", "timeout": -1})).await?;
+        // Last: until then whoever finds it knows that it is not whole.
+        self.api
+            .patch(Self::at(&opts.name), &done)
+            .await
+            .map_err(|f| f.about(What::Pixel, opts.name.as_str(), "create"))?;
+        let instance = if opts.bare {
+            pixels_core::Backend::get(self, &opts.name).await?
+        } else {
+            progress.phase("waiting for the network");
+            self.ready(&opts.name, READY).await?
+        };
+        half.keep();
+        Ok(instance)
+    }
+
+    /// Sends the request that makes an instance and waits for it.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if the name belongs to an instance with another id.
+    pub(crate) async fn post_instance(
+        &self,
+        name: &Name,
+        id: &str,
+        target: Option<&str>,
+        body: &Value,
+    ) -> Result<(), MakeError> {
+        for attempt in 0.. {
+            let mut path = Path::new("/1.0/instances");
+            if let Some(target) = target {
+                path = path.query("target", target);
+            }
+            let fault = match self.api.post(path, body).await {
+                Ok(reply) => match self.api.wait(reply).await {
+                    Ok(_) => return Ok(()),
+                    Err(fault) => fault,
+                },
+                Err(fault) => fault,
+            };
+            if matches!(fault, Fault::Wire(_)) {
+                return Err(MakeError::Other(fault));
+            }
+            // Why it failed is text alone; whether the name is taken can be asked.
+            match self.raw(name, false).await {
+                Ok(there) if there.meta_key(key::ID) != Some(id) => {
+                    if attempt == 0 && self.is_abandoned(&there) {
+                        tracing::info!(
+                            name = name.as_str(),
+                            "removing what an interrupted create left"
+                        );
+                        self.remove_if(name, |raw| self.is_abandoned(raw))
+                            .await
+                            .map_err(MakeError::Error)?;
+                        continue;
+                    }
+                    return Err(MakeError::Error(Error::exists(What::Pixel, name.as_str())));
+                }
+                _ => return Err(self.missing(fault, target).await),
+            }
+        }
+        unreachable!("the loop ends by returning")
+    }
+
+    /// Tells a missing project or member from other failures of a create.
+    async fn missing(&self, fault: Fault, target: Option<&str>) -> MakeError {
+        if let Err(e) = self.check_project().await {
+            return MakeError::Error(e);
+        }
+        if let Some(target) = target {
+            // A daemon that is no cluster has another status for it, and no members.
+            let path = Path::new("/1.0/cluster/members").seg(target);
+            if let Err(Fault::Api { .. }) = self.api.get(path).await {
+                let error = Error::not_found(What::Member, target);
+                return MakeError::Error(
+                    error.with_hint("`incus cluster list` shows what there is"),
+                );
+            }
+        }
+        MakeError::Other(fault)
+    }
+
+    pub(crate) async fn list_instances(&self) -> Result<Vec<Instance>> {
+        let path = Path::new("/1.0/instances").query("recursion", "2");
+        let all: Vec<Raw> = match self.api.get(path).await {
+            Ok(reply) => reply.parse().map_err(|f| f.during("list"))?,
+            Err(fault) => {
+                self.check_project().await?;
+                return Err(fault.during("list"));
+            }
+        };
+        let mut pixels: Vec<_> = all.iter().filter_map(Raw::instance).collect();
+        pixels.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(pixels)
+    }
+
+    pub(crate) async fn start_instance(&self, name: &Name) -> Result<()> {
+        let result = self.set_state(name, json!({"action": "start", "timeout": -1})).await;
+        match result {
+            Ok(()) => Ok(()),
+            // A frozen pixel is thawed; a running one is left alone.
+            Err(e) => match self.raw(name, false).await?.status() {
+                Status::Running => Ok(()),
+                Status::Frozen => {
+                    self.set_state(name, json!({"action": "unfreeze", "timeout": -1})).await
+                }
+                _ => Err(e),
+            },
+        }
+    }
+
+    pub(crate) async fn stop_instance(&self, name: &Name, opts: StopOpts) -> Result<()> {
+        let seconds = opts.timeout.as_secs().max(1);
+        let body = json!({"action": "stop", "timeout": seconds, "force": opts.force});
+        let Err(e) = self.set_state(name, body).await else { return Ok(()) };
+        match self.raw(name, false).await?.status() {
+            Status::Stopped => Ok(()),
+            _ if opts.force || !matches!(e.kind(), Error::Backend { .. }) => Err(e),
+            _ => Err(Error::Timeout {
+                what: format!("clean shutdown of {name}"),
+                after: opts.timeout,
+            }
+            .with_hint(format!("pixels stop --force {name} kills it"))),
+        }
+    }
+
+    pub(crate) async fn delete_instance(&self, name: &Name) -> Result<()> {
+        self.remove_if(name, |_| true)
+            .await?
+            .then_some(())
+            .ok_or_else(|| Error::not_found(What::Pixel, name.as_str()))
+    }
+
+    /// Removes an instance that `wanted` agrees to, running or not. Says
+    /// whether there was one.
+    pub(crate) async fn remove_if(
+        &self,
+        name: &Name,
+        wanted: impl Fn(&Raw) -> bool,
+    ) -> Result<bool> {
+        // Between our stop and our delete somebody else may start it, or remove it.
+        for _ in 0..5 {
+            let raw = match self.raw(name, false).await {
+                Ok(raw) if wanted(&raw) => raw,
+                Ok(_) => return Ok(false),
+                Err(e) if e.is_not_found() => return Ok(false),
+                Err(e) => return Err(e),
+            };
+            if raw.status() != Status::Stopped {
+                let body = json!({"action": "stop", "timeout": -1, "force": true});
+                if let Err(e) = self.set_state(name, body).await {
+                    tracing::debug!(error = %e, "stop before delete");
+                }
+            }
+            let done = match self.api.delete(Self::at(name)).await {
+                Ok(reply) => self.api.wait(reply).await.map(drop),
+                Err(fault) => Err(fault),
+            };
+            match done {
+                Ok(()) => return Ok(true),
+                Err(fault) if fault.status() == Some(404) => return Ok(true),
+                Err(fault @ Fault::Wire(_)) => return Err(fault.during("destroy")),
+                Err(fault) => tracing::debug!(?fault, "delete"),
+            }
+        }
+        Err(Error::backend(
+            format!("destroy {name}"),
+            "it is started again and again by somebody else",
+        ))
+    }
+
+    /// Changes an instance's state and waits for it.
+    pub(crate) async fn set_state(&self, name: &Name, body: Value) -> Result<()> {
+        let op = body["action"].as_str().unwrap_or("change").to_owned();
+        let about = |f: Fault| f.about(What::Pixel, name.as_str(), &format!("{op} {name}"));
+        match self.api.put(Self::at(name).seg("state"), &body).await {
+            Ok(reply) => self.api.wait(reply).await.map(drop).map_err(about),
+            Err(fault) if fault.status() == Some(404) => {
+                self.check_project().await?;
+                Err(about(fault))
+            }
+            Err(fault) => Err(about(fault)),
+        }
+    }
+
+    /// Whether an instance is one that a create left half-made and that
+    /// nobody is making any more.
+    pub(crate) fn is_abandoned(&self, raw: &Raw) -> bool {
+        raw.meta_key(key::MAKING).is_some_and(maker::is_gone)
+    }
+
+    /// Guards an instance that is being made: unless kept it is removed.
+    pub(crate) fn half_made(&self, name: &Name, id: &str) -> HalfMade {
+        HalfMade { incus: self.clone(), name: name.clone(), id: id.to_owned(), armed: true }
+    }
+}
+
+/// Why no instance was made.
+pub(crate) enum MakeError {
+    /// It is known why.
+    Error(Error),
+    /// The daemon says something that depends on what was asked.
+    Other(Fault),
+}
+
+impl From<MakeError> for Error {
+    fn from(e: MakeError) -> Self {
+        match e {
+            MakeError::Error(e) => e,
+            MakeError::Other(fault) => fault.during("create"),
+        }
+    }
+}
+
+/// Whether a create failed because somebody else has the address. There is no
+/// code for it: the text names the address.
+pub(crate) fn is_taken(e: &Error, placed: &Placement) -> bool {
+    matches!(e.kind(), Error::Backend { message, .. } if message.contains(&placed.address.to_string()))
+}
+
+/// An image that the image server does not have has no code: the text is the
+/// simplestreams client's of the daemon.
+fn image_error(e: MakeError, image: &str, server: &str) -> Error {
+    let text = match &e {
+        MakeError::Other(fault) => fault.message(),
+        MakeError::Error(_) => "",
+    };
+    let text = text.to_ascii_lowercase();
+    if text.contains("couldn't be found")
+        || text.contains("image not found")
+        || text.contains("couldn't find")
+    {
+        return Error::not_found(What::Image, image).with_hint(format!(
+            "neither the daemon nor {server} has it: pixels image list shows what there is"
+        ));
+    }
+    if text.contains("failed getting remote image info")
+        || text.contains("failed remote image download")
+    {
+        let MakeError::Other(fault) = e else { return e.into() };
+        return Error::Unreachable { target: format!("image server {server}"), reason: fault.message().to_owned() }
+            .with_hint("set [incus] image_server (and image_server_ca) to one that this daemon reaches, or use a local image");
+    }
+    e.into()
+}
+
+/// Sixteen random bytes in hexadecimal.
+pub(crate) fn fresh_id() -> String {
+    random().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Sixteen bytes of the system's random generator.
+pub(crate) fn random() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the system has a random generator");
+    bytes
+}
+
+/// See [`Incus::half_made`].
+pub(crate) struct HalfMade {
+    incus: Incus,
+    name: Name,
+    id: String,
+    armed: bool,
+}
+
+impl HalfMade {
+    /// It is made: nothing is removed.
+    pub fn keep(mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for HalfMade {
+    fn drop(&mut self) {
+        if !self.armed {
+            return;
+        }
+        let (incus, name, id) = (self.incus.clone(), self.name.clone(), self.id.clone());
+        self.incus.background.spawn(async move { incus.undo_create(&name, &id).await });
+    }
+}
+
+impl Incus {
+    /// Removes the instance with that id, also one that the daemon is still making.
+    async fn undo_create(&self, name: &Name, id: &str) {
+        for op in self.api.operations_on(&name.instance()).await.unwrap_or_default() {
+            let path = format!("/1.0/operations/{}", op.id);
+            // A download can be called off; most operations cannot and are waited for.
+            let _ = self.api.delete(Path::new(&path)).await;
+            let _ = self.api.wait_operation(&path, None).await;
+        }
+        let ours = |raw: &Raw| raw.meta_key(key::ID) == Some(id);
+        if let Err(e) = self.remove_if(name, ours).await {
+            tracing::warn!(error = %e, "could not remove the half-made pixel: pixels gc does");
+        }
+    }
+}

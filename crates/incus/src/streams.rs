@@ -1,0 +1,161 @@
+//! The WebSockets of a running command as byte streams.
+//!
+//! Each stream has a task of its own between its socket and a bounded pipe, so
+//! that a caller who does not read stops the command as a full pipe would, and
+//! a caller who drops a reader closes the pipe under the command.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use pixels_core::{Reader, Writer};
+use pixels_guest_api::{Report, ReportFilter, ReportKind};
+use pixels_wire::{Message, WebSocketReceiver, WebSocketSender};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// What a pipe holds, in bytes: Linux's own default.
+const PIPE: usize = 64 * 1024;
+
+/// Where the guest's report ends up.
+pub(crate) type ReportSlot = Arc<Mutex<Option<Report>>>;
+
+/// The caller's end of standard input. Dropping or shutting the writer down is end of file.
+/// `until` ends it early; `keep` is its other end where nothing else holds that.
+pub(crate) fn input(
+    mut to: WebSocketSender,
+    until: oneshot::Receiver<()>,
+    keep: Option<oneshot::Sender<()>>,
+) -> Writer {
+    let (near, far) = tokio::io::duplex(PIPE);
+    tokio::spawn(async move {
+        let _keep = keep;
+        let fed = tokio::select! {
+            fed = feed(far, &mut to) => fed,
+            // A terminal's only socket has to be closed by us once its output has ended.
+            _ = until => { let _ = to.close().await; return }
+        };
+        if fed {
+            // End of file is an empty text message.
+            let _ = to.send(Message::Text(String::new())).await;
+        }
+    });
+    Box::pin(near)
+}
+
+async fn feed(mut from: DuplexStream, to: &mut WebSocketSender) -> bool {
+    let mut buffer = vec![0; PIPE];
+    loop {
+        match from.read(&mut buffer).await {
+            Ok(0) | Err(_) => return true,
+            Ok(n) => {
+                let chunk = Bytes::copy_from_slice(&buffer[..n]);
+                if to.send(Message::Binary(chunk)).await.is_err() {
+                    return false;
+                }
+            }
+        }
+    }
+}
+
+/// A plain output stream. When the caller drops it the socket is closed, and
+/// the command then writes into a closed pipe.
+pub(crate) fn output(from: WebSocketReceiver) -> Reader {
+    output_then(from, oneshot::channel().0)
+}
+
+/// The output of a terminal; `ended` is told when it has.
+pub(crate) fn output_then(mut from: WebSocketReceiver, ended: oneshot::Sender<()>) -> Reader {
+    let (near, mut far) = tokio::io::duplex(PIPE);
+    tokio::spawn(async move {
+        while let Some(chunk) = next(&mut from).await {
+            if far.write_all(&chunk).await.is_err() {
+                break;
+            }
+        }
+        let _ = ended.send(());
+    });
+    Box::pin(near)
+}
+
+/// An output stream that may carry the guest's report at its end.
+pub(crate) struct Filtered {
+    /// The caller's end.
+    pub reader: Reader,
+    /// The report, once it has been seen.
+    pub report: ReportSlot,
+    /// Ends when the stream has.
+    pub task: JoinHandle<()>,
+}
+
+/// Takes the report out of a stream. `early` are bytes that arrived with the
+/// handshake; `done` is told when the stream has ended.
+pub(crate) fn filtered(
+    mut from: WebSocketReceiver,
+    mut filter: ReportFilter,
+    early: Vec<u8>,
+    tty: bool,
+    done: Option<oneshot::Sender<()>>,
+) -> Filtered {
+    let (near, mut far) = tokio::io::duplex(PIPE);
+    let report = ReportSlot::default();
+    let slot = Arc::clone(&report);
+    let task = tokio::spawn(async move {
+        let mut out = Vec::new();
+        let mut open = true;
+        let mut chunk = Some(Bytes::from(early));
+        while let Some(bytes) = chunk {
+            filter.push(&bytes, &mut out);
+            if let Some(found) = filter.report() {
+                keep(&slot, found);
+            }
+            // A caller who does not want stderr must not cost us the report.
+            if open && !out.is_empty() {
+                open = far.write_all(&out).await.is_ok();
+            }
+            if !open && tty {
+                break;
+            }
+            out.clear();
+            chunk = next(&mut from).await;
+        }
+        if let Some(report) = filter.finish(&mut out) {
+            keep(&slot, &report);
+            if let Some(line) = shell_line(&report, tty) {
+                out.extend_from_slice(line.as_bytes());
+            }
+        }
+        if open && !out.is_empty() {
+            let _ = far.write_all(&out).await;
+        }
+        if let Some(done) = done {
+            let _ = done.send(());
+        }
+    });
+    Filtered { reader: Box::pin(near), report, task }
+}
+
+fn keep(slot: &ReportSlot, report: &Report) {
+    if let Ok(mut slot) = slot.lock() {
+        slot.get_or_insert_with(|| report.clone());
+    }
+}
+
+/// What a shell would have said where it is a shell's matter.
+fn shell_line(report: &Report, tty: bool) -> Option<String> {
+    let ours = matches!(report.kind, ReportKind::NotFound | ReportKind::NotExecutable);
+    ours.then(|| format!("pixels: {}{}", report.message, if tty { "\r\n" } else { "\n" }))
+}
+
+/// The next piece of output; `None` at its end, which is an empty text message.
+pub(crate) async fn next(from: &mut WebSocketReceiver) -> Option<Bytes> {
+    loop {
+        match from.recv().await {
+            Ok(Some(Message::Binary(bytes))) if bytes.is_empty() => {}
+            Ok(Some(Message::Binary(bytes))) => return Some(bytes),
+            Ok(Some(Message::Text(text))) if text.is_empty() => return None,
+            Ok(Some(Message::Text(text))) => return Some(Bytes::from(text.into_bytes())),
+            Ok(Some(Message::Close(_)) | None) | Err(_) => return None,
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The face `boot`: what a pixel does for itself before its network and
+//! services come up, told by variables in PID 1's environment.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::Path;
+
+use pixels_guest_api::NETWORK_VARIABLE;
+
+use crate::identity;
+use crate::sys::fd;
+
+const MAX_ENVIRON: usize = 4 * 1024 * 1024;
+/// Sorts before what images and netplan bring, so that it wins.
+const NETWORK: &str = "/run/systemd/network/00-pixels.network";
+
+/// Answers 0 when all that was asked for is in force, 1 for a failure.
+pub(crate) fn run() -> i32 {
+    let network = configure_network();
+    let identity = identity::at_boot();
+    let mut code = 0;
+    for (what, result) in [("network", network), ("identity", identity)] {
+        if let Err(e) = result {
+            fd::complain(&format!("error: cannot set this machine's {what}: {e}"));
+            code = 1;
+        }
+    }
+    code
+}
+
+/// The value of a variable of PID 1's; `None` where it is absent or empty.
+pub(crate) fn variable(name: &str) -> std::io::Result<Option<Vec<u8>>> {
+    let environ = fd::read_file("/proc/1/environ", MAX_ENVIRON)?;
+    let prefix = [name.as_bytes(), b"="].concat();
+    let value = environ.split(|b| *b == 0).find_map(|v| v.strip_prefix(&prefix[..]));
+    Ok(value.filter(|v| !v.is_empty()).map(<[u8]>::to_vec))
+}
+
+/// The address is on the interface already. This keeps systemd-networkd from
+/// taking it away and asking DHCP for the same one again, for about two seconds.
+fn configure_network() -> std::io::Result<()> {
+    let networkd = Path::new("/lib/systemd/systemd-networkd").exists();
+    let Some(value) = variable(NETWORK_VARIABLE)?.filter(|_| networkd) else {
+        return Ok(());
+    };
+    let text = String::from_utf8(value).map_err(std::io::Error::other)?;
+    let unit = unit(&text).ok_or_else(|| std::io::Error::other("malformed network variable"))?;
+    fs::create_dir_all("/run/systemd/network")?;
+    fs::write(NETWORK, unit)
+}
+
+/// From `address/prefix gateway dns…`; the gateway may be `-`.
+fn unit(text: &str) -> Option<String> {
+    let mut words = text.split(' ');
+    let (address, prefix) = words.next()?.split_once('/')?;
+    let address: IpAddr = address.parse().ok()?;
+    let prefix: u8 = prefix.parse().ok().filter(|p| *p <= 128)?;
+    let mut out = format!(
+        "[Match]\nName=eth0\n\n[Network]\nAddress={address}/{prefix}\nDHCP=no\nKeepConfiguration=yes\n"
+    );
+    match words.next()? {
+        "-" => {}
+        gateway => out.push_str(&format!("Gateway={}\n", gateway.parse::<IpAddr>().ok()?)),
+    }
+    for dns in words {
+        out.push_str(&format!("DNS={}\n", dns.parse::<IpAddr>().ok()?));
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unit;
+
+    #[test]
+    fn only_addresses_get_into_the_unit() {
+        let good = unit("10.0.0.5/24 10.0.0.1 10.0.0.1 1.1.1.1").unwrap();
+        assert!(good.contains("Address=10.0.0.5/24\n") && good.contains("Gateway=10.0.0.1\n"));
+        assert_eq!(good.matches("DNS=").count(), 2);
+        assert!(unit("10.0.0.5/24 -").is_some());
+        for bad in ["", "10.0.0.5", "10.0.0.5/24", "x/24 -", "10.0.0.5/24 a\nb", "10.0.0.5/999 -"] {
+            assert!(unit(bad).is_none(), "{bad:?}");
+        }
+    }
+}
