@@ -9,7 +9,7 @@ use crate::Incus;
 use crate::address::{self, Placement};
 use crate::lifecycle::{fresh_id, is_taken};
 use crate::model::{Keys, Raw, key};
-use crate::spec;
+use crate::{maker, spec};
 
 impl Incus {
     /// A copy of a checkpoint, or of the instance as it is: Incus copies a
@@ -29,9 +29,11 @@ impl Incus {
         let origin = label.map_or_else(|| source.to_string(), |l| format!("{source}:{l}"));
         let path =
             label.map_or_else(|| source.instance(), |l| format!("{}/{l}", source.instance()));
+        // What the source has, its project allows.
+        let lowlevel = address::is_lowlevel(&from.config);
         let mut avoid = BTreeSet::new();
         loop {
-            let placed = self.place(&from.expanded_devices, &avoid).await;
+            let placed = self.place(&from.expanded_devices, &avoid, lowlevel).await;
             let made = self.clone_at(&from, &path, &origin, name, &opts, placed.as_ref()).await;
             self.unclaim(placed.as_ref());
             match (made, placed) {
@@ -78,10 +80,13 @@ impl Incus {
         });
         opts.progress.phase(format!("cloning {origin}"));
         let half = self.half_made(name, &id);
-        self.post_instance(name, &id, opts.target.as_deref(), &body).await?;
+        self.post_instance(&half, opts.target.as_deref(), &body).await?;
         if from.meta_key(key::BOOT_UNIT).is_none() {
             opts.progress.phase("renewing its identity");
             self.renew_identity(name, &id).await?;
+            let whole = json!({"config": {key::MAKING: ""}});
+            let patched = self.api.patch(Self::at(name), &whole).await;
+            patched.map_err(|f| f.about(What::Pixel, name.as_str(), "clone"))?;
         }
         let instance = pixels_core::Backend::get(self, name).await?;
         half.keep();
@@ -119,7 +124,10 @@ impl Incus {
             owner: opts.owner.clone(),
         };
         spec::meta_config(&meta, &mut config);
-        config.insert(key::MAKING.into(), String::new());
+        // With the boot unit it is whole as soon as it starts, without another request.
+        let early =
+            if from.meta_key(key::BOOT_UNIT).is_some() { key::WHOLE_ONCE_STARTED } else { "" };
+        config.insert(key::MAKING.into(), format!("{early}{}", maker::current()));
         config
     }
 }

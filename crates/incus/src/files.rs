@@ -10,7 +10,7 @@ use pixels_core::{
 };
 
 use crate::Incus;
-use crate::api::Fault;
+use crate::api::{Fault, used_up};
 use crate::background::Background;
 use crate::lifecycle::fresh_id;
 use crate::sftp::{self, Attrs, Client, OpenFlags};
@@ -54,21 +54,16 @@ fn failure(error: sftp::Error, path: &[u8]) -> Error {
         sftp::Error::PermissionDenied => {
             Error::Denied { what: shown, reason: "not for this user".into() }
         }
-        sftp::Error::Failure { message } if is_full(&message) => {
-            Error::Exhausted { what: shown, reason: message }
-        }
-        sftp::Error::Failure { message } => Error::backend(shown, message),
+        sftp::Error::Failure { message } => match used_up(&message) {
+            Some(reason) => Error::Exhausted { what: shown, reason: reason.into() },
+            None => Error::backend(shown, message),
+        },
         sftp::Error::ConnectionLost => Error::Unreachable {
             target: "the pixel's files".into(),
             reason: "the connection was lost".into(),
         },
         other => Error::backend(shown, other.to_string()),
     }
-}
-
-fn is_full(message: &str) -> bool {
-    let message = message.to_ascii_lowercase();
-    message.contains("no space left") || message.contains("quota exceeded")
 }
 
 fn stat(attrs: &Attrs) -> FileStat {
@@ -263,6 +258,9 @@ impl FileSession for Session {
             // The error is about what the caller named.
             Err(Error::NotFound { what, .. }) => {
                 Err(Error::not_found(what, text::clean_bytes(dir)))
+            }
+            Err(Error::Exhausted { reason, .. }) => {
+                Err(Error::Exhausted { what: text::clean_bytes(path), reason })
             }
             other => other,
         };

@@ -16,8 +16,14 @@ pub(crate) type Devices = BTreeMap<String, Keys>;
 pub(crate) mod key {
     /// The pixel's id: random, of the create that made it.
     pub const ID: &str = "user.pixels.id";
-    /// Present while it is being made: `<boot id>/<pid>/<start time>` of the maker.
+    /// Present while it is being made: `<boot id>/<pid>/<start time>` of the
+    /// maker. With [`WHOLE_ONCE_STARTED`] before it, it means nothing any more once
+    /// the instance has been started.
     pub const MAKING: &str = "user.pixels.making";
+    /// See [`MAKING`]: what one request makes and starts needs no second one to say so.
+    pub const WHOLE_ONCE_STARTED: &str = "start:";
+    /// Set by the daemon from the first start on.
+    pub const LAST_POWER: &str = "volatile.last_state.power";
     /// `1` where the guest renews its own identity at boot.
     pub const BOOT_UNIT: &str = "user.pixels.boot-unit";
     /// When it may be destroyed, RFC 3339.
@@ -107,6 +113,16 @@ impl Raw {
     /// The value of a metadata key.
     pub fn meta_key(&self, key: &str) -> Option<&str> {
         self.config.get(key).map(String::as_str).filter(|v| !v.is_empty())
+    }
+
+    /// Who is making it, if it is not whole.
+    pub fn maker(&self) -> Option<&str> {
+        let maker = self.meta_key(key::MAKING)?;
+        match maker.strip_prefix(key::WHOLE_ONCE_STARTED) {
+            Some(_) if self.meta_key(key::LAST_POWER).is_some() => None,
+            Some(maker) => Some(maker),
+            None => Some(maker),
+        }
     }
 
     /// Whether it has a NIC at all.

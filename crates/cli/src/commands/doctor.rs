@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use jiff::Timestamp;
-use pixels_core::{Error, Result, Sandbox, text};
+use pixels_core::{Error, Finding, Level, Result, Sandbox, text};
 use pixels_sandbox::Pixels;
 use serde::Serialize;
 
@@ -56,6 +56,17 @@ impl Check {
     }
 }
 
+impl From<Finding> for Check {
+    fn from(found: Finding) -> Self {
+        let state = match found.level {
+            Level::Ok => State::Ok,
+            Level::Warn => State::Warn,
+            Level::Fail => State::Fail,
+        };
+        Self { state, check: found.check, detail: found.detail, hint: found.hint }
+    }
+}
+
 /// How long the backend may take to answer before that is the finding.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -100,6 +111,9 @@ async fn examine(job: &mut Job, fix: bool, checks: &mut Vec<Check>) -> Result<()
     let chosen = format!("{}, because {}", choice.backend, choice.why);
     checks.push(Check::new(State::Ok, "backend", chosen));
     job.operate("examining the backend", async |_| {
+        if !findings(backend.as_ref(), fix, checks).await {
+            return Ok(());
+        }
         if let Some(reached) = reach(&pixels, checks).await {
             images(backend.as_ref(), checks).await;
             lifetimes(&pixels, fix, reached, checks).await;
@@ -109,6 +123,23 @@ async fn examine(job: &mut Job, fix: bool, checks: &mut Vec<Check>) -> Result<()
     .await?;
     abilities(backend.as_ref(), checks);
     Ok(())
+}
+
+/// What the backend finds of itself; whether it is worth while to go on.
+async fn findings(backend: &dyn Sandbox, fix: bool, checks: &mut Vec<Check>) -> bool {
+    match tokio::time::timeout(PATIENCE, backend.doctor(fix)).await {
+        Ok(found) => {
+            let well = found.iter().all(|f| f.level != Level::Fail);
+            checks.extend(found.into_iter().map(Check::from));
+            well
+        }
+        Err(_) => {
+            let what = "examining the backend".into();
+            let error = Error::Timeout { what, after: PATIENCE };
+            checks.push(Check::failed("backend", &error));
+            false
+        }
+    }
 }
 
 /// Whether the backend answers; with how many pixels past their time.
@@ -186,9 +217,6 @@ fn abilities(backend: &dyn Sandbox, checks: &mut Vec<Check>) {
     if !can.egress_control {
         let detail = "restricted egress modes are not supported: every pixel is unrestricted";
         checks.push(Check::new(State::Warn, "egress", detail));
-    }
-    for (what, note) in &can.notes {
-        checks.push(Check::new(State::Warn, what, note));
     }
 }
 
