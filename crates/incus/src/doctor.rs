@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use pixels_core::{Finding, Level, text};
+use pixels_core::{Error, Finding, Level, What, text};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::Incus;
 use crate::api::Path;
 use crate::model::{Devices, Keys};
+use crate::{Incus, spec};
 
 #[derive(Deserialize)]
 struct Server {
@@ -156,6 +156,11 @@ impl Incus {
             ];
         }
         let wanted = |p: &&Pool| self.config.pool.as_ref().is_none_or(|w| *w == p.name);
+        if let (Some(name), None) = (&self.config.pool, pools.iter().find(wanted)) {
+            let error = Error::not_found(What::Pool, name);
+            let missing = Finding::new(Level::Fail, "storage", error.to_string());
+            return vec![missing.with_hint(spec::POOLS)];
+        }
         pools
             .iter()
             .filter(wanted)
@@ -198,7 +203,7 @@ impl Incus {
         .filter(|(kind, _)| !has(kind))
         .filter(|(kind, _)| match *kind {
             "disk" => self.config.pool.is_none(),
-            _ => crate::spec::nic(&self.config).is_none(),
+            _ => spec::nic(&self.config).is_none(),
         })
         .collect();
         match lacks.into_iter().next() {

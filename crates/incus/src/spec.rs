@@ -9,6 +9,9 @@ use crate::lifecycle::MakeError;
 use crate::model::{Devices, Keys, key};
 use crate::settings::{Config, Nic};
 
+/// The next step where a pool is missing.
+pub(crate) const POOLS: &str = "set [defaults] pool to one of `incus storage list`";
+
 /// The keys that harden a pixel and bound it.
 pub(crate) fn base_config(config: &Config, cpu: Option<&str>, memory: Option<u64>) -> Keys {
     let mut keys = Keys::new();
@@ -119,9 +122,7 @@ impl Incus {
         reply.map(drop).map_err(|fault| {
             let error = fault.about(what, name, "create");
             match (error.kind(), what) {
-                (Error::NotFound { .. }, What::Pool) => {
-                    error.with_hint("set [defaults] pool to one of `incus storage list`")
-                }
+                (Error::NotFound { .. }, What::Pool) => error.with_hint(POOLS),
                 (Error::NotFound { .. }, What::Network) => {
                     error.with_hint("set [defaults] network to one of `incus network list`")
                 }

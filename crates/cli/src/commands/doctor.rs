@@ -63,7 +63,9 @@ impl From<Finding> for Check {
             Level::Warn => State::Warn,
             Level::Fail => State::Fail,
         };
-        Self { state, check: found.check, detail: found.detail, hint: found.hint }
+        // As with Check::failed.
+        let hint = found.hint.filter(|hint| !hint.starts_with("pixels doctor"));
+        Self { state, check: found.check, detail: found.detail, hint }
     }
 }
 

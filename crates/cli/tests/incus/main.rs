@@ -1,8 +1,15 @@
 //! The program on a real Incus: the rig's, or the one that
 //! `PIXELS_TEST_INCUS_SOCKET` names. Without either these tests fail.
 
+mod doctor;
 mod exec;
+mod faults;
+mod faults_create;
+mod faults_kill;
+mod faults_space;
 mod harness;
+mod requests;
+mod rest;
 
 /// A file that is in here and not in the list above would never run.
 #[test]
