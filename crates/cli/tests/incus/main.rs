@@ -1,15 +1,19 @@
 //! The program on a real Incus: the rig's, or the one that
 //! `PIXELS_TEST_INCUS_SOCKET` names. Without either these tests fail.
 
+mod cancel;
 mod doctor;
 mod exec;
 mod faults;
 mod faults_create;
 mod faults_kill;
 mod faults_space;
+mod fidelity;
 mod harness;
+mod plain;
 mod requests;
 mod rest;
+mod terminal;
 
 /// A file that is in here and not in the list above would never run.
 #[test]
