@@ -112,11 +112,7 @@ pub async fn pump(mut process: Process, signals: &mut Signals, grace: Duration) 
 
 impl Run {
     /// One of the command's streams ended.
-    async fn cut(
-        &mut self,
-        cut: Result<Result<(), Cut>, JoinError>,
-        control: &dyn Control,
-    ) {
+    async fn cut(&mut self, cut: Result<Result<(), Cut>, JoinError>, control: &dyn Control) {
         match cut {
             Ok(Ok(())) => return,
             Ok(Err(Cut::Pipe)) => self.pipe = self.ended.is_none(),

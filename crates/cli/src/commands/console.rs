@@ -6,8 +6,8 @@ use pixels_core::{ConsoleOpts, Error, Name};
 use super::exec::pass_term;
 use crate::context::{Context, Job};
 use crate::exit::Outcome;
-use crate::tty::{self, Raw};
 use crate::stream;
+use crate::tty::{self, Raw};
 
 /// Open a login shell in a pixel
 ///
@@ -44,11 +44,8 @@ pub async fn console(job: &mut Job, name: &Name, root: bool) -> Outcome {
     let mut opts = ConsoleOpts { root, size: tty::size(), ..ConsoleOpts::default() };
     pass_term(&mut opts.env);
     let pixels = job.pixels.clone();
-    let process = job
-        .operate(&format!("opening {name}"), async |_| {
-            pixels.console(name, opts).await
-        })
-        .await?;
+    let process =
+        job.operate(&format!("opening {name}"), async |_| pixels.console(name, opts).await).await?;
     let raw = Raw::enter().map_err(super::terminal_failed)?;
     // A shell ignores what asks it to end; its terminal going away ends it.
     let outcome = stream::pump(process, &mut job.signals, Duration::ZERO).await;
