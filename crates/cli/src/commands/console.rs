@@ -31,16 +31,19 @@ pub struct Console {
 
 impl Console {
     pub fn run(self, ctx: &Context) -> Outcome {
-        if self.session.is_some() {
-            let hint = format!("pixels console {} --no-persist opens a plain shell", self.name);
-            return Err(Error::unsupported("present", "named sessions").with_hint(hint).into());
-        }
-        ctx.run(async |job| console(job, &self.name, self.root).await)
+        ctx.run(async |job| {
+            if self.session.is_some() {
+                let hint = format!("pixels console {} --no-persist opens a plain shell", self.name);
+                let backend = job.pixels.backend().kind();
+                return Err(Error::unsupported(backend, "sessions yet").with_hint(hint).into());
+            }
+            console(job, &self.name, self.root).await
+        })
     }
 }
 
 /// Opens the login shell of a pixel on our terminal.
-pub async fn console(job: &mut Job, name: &Name, root: bool) -> Outcome {
+pub async fn console(job: &mut Job<'_>, name: &Name, root: bool) -> Outcome {
     let mut opts = ConsoleOpts { root, size: tty::size(), ..ConsoleOpts::default() };
     pass_term(&mut opts.env);
     let pixels = job.pixels.clone();
@@ -48,7 +51,7 @@ pub async fn console(job: &mut Job, name: &Name, root: bool) -> Outcome {
         job.operate(&format!("opening {name}"), async |_| pixels.console(name, opts).await).await?;
     let raw = Raw::enter().map_err(super::terminal_failed)?;
     // A shell ignores what asks it to end; its terminal going away ends it.
-    let outcome = stream::pump(process, &mut job.signals, Duration::ZERO).await;
+    let outcome = stream::pump(process, &mut job.watch.signals, Duration::ZERO).await;
     drop(raw);
     outcome
 }

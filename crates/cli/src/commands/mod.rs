@@ -16,6 +16,7 @@ mod names;
 mod network;
 mod pull;
 mod push;
+mod remote;
 mod restart;
 mod run;
 mod shape;
@@ -31,7 +32,7 @@ use pixels_sandbox::Transferred;
 
 use crate::context::Context;
 use crate::exit::{Failure, Manner, Outcome};
-use crate::ui::Ui;
+use crate::ui::{Ui, count};
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -53,6 +54,7 @@ pub enum Command {
     Push(push::Push),
     Pull(pull::Pull),
     Image(image::Image),
+    Remote(remote::Remote),
     Doctor(doctor::Doctor),
     Gc(gc::Gc),
     Config(config::Config),
@@ -87,6 +89,7 @@ impl Command {
             Self::Push(c) => c.run(ctx),
             Self::Pull(c) => c.run(ctx),
             Self::Image(c) => c.run(ctx),
+            Self::Remote(c) => c.run(ctx),
             Self::Doctor(c) => c.run(ctx),
             Self::Gc(c) => c.run(ctx),
             Self::Config(c) => c.run(ctx),
@@ -103,8 +106,10 @@ fn transferred(ui: Ui, moved: &Transferred, direction: &str) -> Outcome {
     } else {
         let size = size::human(moved.bytes);
         ui.note(format!(
-            "copied {} files, {} directories and {} links ({size}) {direction}",
-            moved.files, moved.dirs, moved.links
+            "copied {}, {} and {} ({size}) {direction}",
+            count(moved.files, "file"),
+            count(moved.dirs, "directory"),
+            count(moved.links, "link"),
         ));
     }
     Ok(0)
