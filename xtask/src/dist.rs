@@ -15,7 +15,8 @@ pub fn run(dir: Option<PathBuf>) -> Result<()> {
     let binary = build()?;
     let dir = dir.unwrap_or_else(|| target().join("dist"));
     let (man, completions) = (dir.join("man"), dir.join("completions"));
-    fs::create_dir_all(&completions).with_context(|| format!("making {}", completions.display()))?;
+    fs::create_dir_all(&completions)
+        .with_context(|| format!("making {}", completions.display()))?;
     output(&binary, &["man".as_ref(), man.as_os_str()])?;
     for (shell, name) in SHELLS {
         let text = output(&binary, &["completions".as_ref(), shell.as_ref()])?;

@@ -136,10 +136,7 @@ mod tests {
         assert_eq!(of_command(Ok(ExitStatus::Code(7))).unwrap(), 7);
         assert_eq!(of_command(Ok(ExitStatus::Signal(9))).unwrap(), 137);
         let code = |e| of_command(Err(e)).unwrap_err().code(Manner::Proxy);
-        assert_eq!(
-            code(Error::Timeout { what: "x".into(), after: Duration::from_secs(1) }),
-            124
-        );
+        assert_eq!(code(Error::Timeout { what: "x".into(), after: Duration::from_secs(1) }), 124);
         assert_eq!(code(Error::not_found(What::Command, "x")), 127);
         assert_eq!(code(Error::not_found(What::Path, "x")), 125);
         assert_eq!(code(Error::not_found(What::Command, "x").with_hint("y")), 127);

@@ -98,10 +98,18 @@ impl Output {
         Ok(Self { chunks, done })
     }
 
-    /// Hands over a chunk. `false`: the stream does not take any more, and
-    /// [`Output::finish`] says why.
-    pub async fn send(&self, chunk: Vec<u8>) -> bool {
-        self.chunks.send(chunk).await.is_ok()
+    /// Hands over a chunk. One that the stream does not take is dropped:
+    /// [`Output::refused`] says why.
+    pub async fn send(&self, chunk: Vec<u8>) {
+        let _ = self.chunks.send(chunk).await;
+    }
+
+    /// Waits until the stream takes no more, which may be never.
+    pub async fn refused(&mut self) -> io::Error {
+        match (&mut self.done).await {
+            Ok(Err(error)) => error,
+            _ => io::Error::other("the writer is gone"),
+        }
     }
 
     /// Waits until all is written.

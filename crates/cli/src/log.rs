@@ -30,12 +30,8 @@ pub fn start(verbose: u8) {
         2 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
-    let subscriber = Stderr {
-        level,
-        foreign: verbose > 2,
-        started: Instant::now(),
-        spans: AtomicU64::new(1),
-    };
+    let subscriber =
+        Stderr { level, foreign: verbose > 2, started: Instant::now(), spans: AtomicU64::new(1) };
     // Fails only if there is one already, and then that one is as good.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }

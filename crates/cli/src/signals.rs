@@ -16,6 +16,12 @@ pub enum Caught {
     Resize,
 }
 
+/// Where signals come from: the system, or a test.
+pub trait Catch {
+    /// The next one. Dropping the future loses none.
+    async fn next(&mut self) -> Caught;
+}
+
 /// Everything that is caught, from the moment this is made until we leave.
 #[derive(Debug)]
 pub struct Signals {
@@ -47,8 +53,18 @@ impl Signals {
         })
     }
 
-    /// The next one, of any kind.
-    pub async fn next(&mut self) -> Caught {
+    /// The next one that wants us to end.
+    pub async fn end(&mut self) -> Signal {
+        loop {
+            if let Caught::End(signal) = self.next().await {
+                return signal;
+            }
+        }
+    }
+}
+
+impl Catch for Signals {
+    async fn next(&mut self) -> Caught {
         let hup = self.hup.as_mut();
         let hup = async move {
             match hup {
@@ -64,15 +80,6 @@ impl Signals {
             _ = self.usr1.recv() => Caught::User(Signal::USR1),
             _ = self.usr2.recv() => Caught::User(Signal::USR2),
             _ = self.winch.recv() => Caught::Resize,
-        }
-    }
-
-    /// The next one that wants us to end.
-    pub async fn end(&mut self) -> Signal {
-        loop {
-            if let Caught::End(signal) = self.next().await {
-                return signal;
-            }
         }
     }
 }

@@ -10,13 +10,14 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::exit::{self, Failure, Outcome, SIGPIPE};
 use crate::input::{self, CHUNK, Output, Stream};
-use crate::signals::{Caught, Signals};
+use crate::signals::{Catch, Caught};
 use crate::tty;
 
 /// How long a command may take to end after a signal that we passed on.
 pub const GRACE: Duration = Duration::from_secs(10);
 /// How long its end may take to reach us after it was killed.
-const KILL_WAIT: Duration = Duration::from_secs(5);
+const KILL_WAIT: Duration =
+    if cfg!(test) { Duration::from_millis(300) } else { Duration::from_secs(5) };
 /// How long its last output may take to reach us once it was made to end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -49,7 +50,7 @@ struct Run {
 /// then, or at a second one, the command's whole tree is killed. Whatever is
 /// left of the tree when the command itself has ended after such a signal is
 /// killed too.
-pub async fn pump(mut process: Process, signals: &mut Signals, grace: Duration) -> Outcome {
+pub async fn pump(mut process: Process, signals: &mut impl Catch, grace: Duration) -> Outcome {
     let control = process.control();
     let feed = process.stdin.take().map(|to| tokio::spawn(input::feed(to)));
     let mut out = tokio::spawn(drain(process.stdout.take(), Stream::Out));
@@ -112,11 +113,7 @@ pub async fn pump(mut process: Process, signals: &mut Signals, grace: Duration) 
 
 impl Run {
     /// One of the command's streams ended.
-    async fn cut(
-        &mut self,
-        cut: Result<Result<(), Cut>, JoinError>,
-        control: &dyn Control,
-    ) {
+    async fn cut(&mut self, cut: Result<Result<(), Cut>, JoinError>, control: &dyn Control) {
         match cut {
             Ok(Ok(())) => return,
             Ok(Err(Cut::Pipe)) => self.pipe = self.ended.is_none(),
@@ -171,24 +168,34 @@ async fn at(limit: Option<Instant>) {
 /// Copies one of the command's streams to one of ours, to the end of either.
 async fn drain(from: Option<Reader>, stream: Stream) -> Result<(), Cut> {
     let Some(mut from) = from else { return Ok(()) };
-    let out = Output::start(stream)
+    let mut out = Output::start(stream)
         .map_err(|e| Cut::Error(Error::backend("starting a thread", e.to_string())))?;
-    let mut read = Ok(());
-    loop {
+    let read = loop {
         let mut chunk = Vec::with_capacity(CHUNK);
-        match from.read_buf(&mut chunk).await {
-            Ok(0) => break,
-            Ok(_) if out.send(chunk).await => {}
-            Ok(_) => break,
-            Err(e) => {
-                read = Err(Cut::Error(Error::backend("command output", e.to_string())));
-                break;
-            }
+        tokio::select! {
+            biased;
+            // Whoever reads ours may leave while the command is silent.
+            error = out.refused() => return Err(refused(error)),
+            n = from.read_buf(&mut chunk) => match n {
+                Ok(0) => break Ok(()),
+                Ok(_) => out.send(chunk).await,
+                Err(e) => {
+                    break Err(Cut::Error(Error::backend("command output", e.to_string())));
+                }
+            },
         }
-    }
-    match out.finish().await {
-        Ok(()) => read,
-        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Err(Cut::Pipe),
-        Err(e) => Err(Cut::Error(Error::backend("writing the command's output", e.to_string()))),
+    };
+    out.finish().await.map_err(refused)?;
+    read
+}
+
+fn refused(error: io::Error) -> Cut {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        Cut::Pipe
+    } else {
+        Cut::Error(Error::backend("writing the command's output", error.to_string()))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -104,9 +104,7 @@ async fn create(job: &mut Job, name: &Name, label: Option<Label>) -> Outcome {
 
 async fn list(job: &mut Job, name: &Name) -> Outcome {
     let pixels = job.pixels.clone();
-    let all = job
-        .operate("listing checkpoints", async |_| pixels.checkpoints(name).await)
-        .await?;
+    let all = job.operate("listing checkpoints", async |_| pixels.checkpoints(name).await).await?;
     if job.ui.json {
         job.ui.json_out(&all)?;
         return Ok(0);

@@ -6,8 +6,8 @@ use pixels_core::{ConsoleOpts, Error, Name};
 use super::exec::pass_term;
 use crate::context::{Context, Job};
 use crate::exit::Outcome;
-use crate::tty::{self, Raw};
 use crate::stream;
+use crate::tty::{self, Raw};
 
 /// Open a login shell in a pixel
 ///
@@ -31,11 +31,14 @@ pub struct Console {
 
 impl Console {
     pub fn run(self, ctx: &Context) -> Outcome {
-        if self.session.is_some() {
-            let hint = format!("pixels console {} --no-persist opens a plain shell", self.name);
-            return Err(Error::unsupported("present", "named sessions").with_hint(hint).into());
-        }
-        ctx.run(async |job| console(job, &self.name, self.root).await)
+        ctx.run(async |job| {
+            if self.session.is_some() {
+                let hint = format!("pixels console {} --no-persist opens a plain shell", self.name);
+                let backend = job.pixels.backend().kind();
+                return Err(Error::unsupported(backend, "sessions yet").with_hint(hint).into());
+            }
+            console(job, &self.name, self.root).await
+        })
     }
 }
 
@@ -44,11 +47,8 @@ pub async fn console(job: &mut Job, name: &Name, root: bool) -> Outcome {
     let mut opts = ConsoleOpts { root, size: tty::size(), ..ConsoleOpts::default() };
     pass_term(&mut opts.env);
     let pixels = job.pixels.clone();
-    let process = job
-        .operate(&format!("opening {name}"), async |_| {
-            pixels.console(name, opts).await
-        })
-        .await?;
+    let process =
+        job.operate(&format!("opening {name}"), async |_| pixels.console(name, opts).await).await?;
     let raw = Raw::enter().map_err(super::terminal_failed)?;
     // A shell ignores what asks it to end; its terminal going away ends it.
     let outcome = stream::pump(process, &mut job.signals, Duration::ZERO).await;

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::context::{Context, Job};
 use crate::exit::{self, Failure, Outcome};
-use crate::ui::Ui;
+use crate::ui::{Ui, count};
 
 /// Say what works, what does not, and how to mend it
 ///
@@ -122,8 +122,10 @@ async fn reach(pixels: &Pixels, checks: &mut Vec<Check>) -> Option<usize> {
         Ok(all) => {
             let millis = begun.elapsed().as_secs_f64() * 1000.0;
             let running = all.iter().filter(|i| i.status.is_running()).count();
-            let detail =
-                format!("answers in {millis:.0} ms: {} pixels, {running} running", all.len());
+            let detail = format!(
+                "answers in {millis:.0} ms: {}, {running} running",
+                count(all.len() as u64, "pixel")
+            );
             checks.push(Check::new(State::Ok, "connection", detail));
             let now = Timestamp::now();
             Some(all.iter().filter(|i| i.meta.expires_at.is_some_and(|at| at <= now)).count())
@@ -150,16 +152,23 @@ async fn lifetimes(pixels: &Pixels, fix: bool, expired: usize, checks: &mut Vec<
     if !fix {
         checks.push(match expired {
             0 => Check::new(State::Ok, "lifetimes", "no pixel is past its time"),
-            n => Check::new(State::Warn, "lifetimes", format!("{n} pixels are past their time"))
-                .hint("pixels gc (or pixels doctor --fix) destroys them"),
+            n => Check::new(
+                State::Warn,
+                "lifetimes",
+                format!("{} past its time", count(n as u64, "pixel")),
+            )
+            .hint("pixels gc (or pixels doctor --fix) destroys them"),
         });
         return;
     }
     match pixels.gc(Timestamp::now()).await {
         Ok(report) => {
             let gone = report.expired.iter().filter(|o| o.result.is_ok()).count();
-            let detail =
-                format!("destroyed {gone} pixels past their time, removed {}", report.swept.len());
+            let detail = format!(
+                "destroyed {} past its time, removed {}",
+                count(gone as u64, "pixel"),
+                count(report.swept.len() as u64, "leftover")
+            );
             checks.push(Check::new(State::Ok, "lifetimes", detail));
             for outcome in &report.expired {
                 if let Err(error) = &outcome.result {

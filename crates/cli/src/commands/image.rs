@@ -29,9 +29,7 @@ impl Image {
         let Verb::List = self.verb;
         ctx.run(async |job| {
             let pixels = job.pixels.clone();
-            let images = job
-                .operate("listing images", async |_| pixels.images().await)
-                .await?;
+            let images = job.operate("listing images", async |_| pixels.images().await).await?;
             if job.ui.json {
                 job.ui.json_out(&images)?;
                 return Ok(0);

@@ -36,8 +36,7 @@ impl List {
         ctx.run(async |job| {
             let pixels = job.pixels.clone();
             let backend = pixels.backend().kind();
-            let all =
-                job.operate("listing pixels", async |_| pixels.list().await).await?;
+            let all = job.operate("listing pixels", async |_| pixels.list().await).await?;
             if job.ui.json {
                 let rows: Vec<_> = all.iter().map(|i| Row::new(i, backend)).collect();
                 job.ui.json_out(&rows)?;

@@ -31,7 +31,7 @@ use pixels_sandbox::Transferred;
 
 use crate::context::Context;
 use crate::exit::{Failure, Manner, Outcome};
-use crate::ui::Ui;
+use crate::ui::{Ui, count};
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -103,8 +103,10 @@ fn transferred(ui: Ui, moved: &Transferred, direction: &str) -> Outcome {
     } else {
         let size = size::human(moved.bytes);
         ui.note(format!(
-            "copied {} files, {} directories and {} links ({size}) {direction}",
-            moved.files, moved.dirs, moved.links
+            "copied {}, {} and {} ({size}) {direction}",
+            count(moved.files, "file"),
+            count(moved.dirs, "directory"),
+            count(moved.links, "link"),
         ));
     }
     Ok(0)

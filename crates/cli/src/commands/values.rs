@@ -9,7 +9,6 @@ use pixels_core::size::{self, MIB};
 use pixels_core::{Bytes, Error};
 use pixels_sandbox::{Remote, duration};
 
-
 /// A size of memory: MiB, or with a suffix.
 pub fn memory(raw: &str) -> Result<u64, Error> {
     size::parse("memory", raw, MIB)

@@ -107,6 +107,15 @@ impl Ui {
     }
 }
 
+/// A number of things: `1 file`, `2 files`.
+pub fn count(n: u64, thing: &str) -> String {
+    match (n, thing.strip_suffix('y')) {
+        (1, _) => format!("1 {thing}"),
+        (n, Some(stem)) => format!("{n} {stem}ies"),
+        (n, None) => format!("{n} {thing}s"),
+    }
+}
+
 /// What a failed write to stdout means.
 pub fn stdout_failed(error: io::Error) -> Failure {
     if error.kind() == io::ErrorKind::BrokenPipe {

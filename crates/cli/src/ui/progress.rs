@@ -36,7 +36,12 @@ impl Meter {
     /// A meter that first says `what`: `creating mybox`.
     pub fn new(ui: Ui, what: &str) -> Self {
         let state = State { phase: what.to_owned(), ..State::default() };
-        Self { ui, started: Instant::now(), state: Arc::new(Mutex::new(state)), held: Cell::new(false) }
+        Self {
+            ui,
+            started: Instant::now(),
+            state: Arc::new(Mutex::new(state)),
+            held: Cell::new(false),
+        }
     }
 
     /// Where the operation reports to.

@@ -58,9 +58,6 @@ mod tests {
         let mut table = Table::new(&["NAME", "IP"]);
         table.row(["a-long-name".into(), "10.0.0.1".into()]);
         table.row(["b\x1b[31m".into(), String::new()]);
-        assert_eq!(
-            table.render(),
-            "NAME         IP\na-long-name  10.0.0.1\nb[31m        -\n"
-        );
+        assert_eq!(table.render(), "NAME         IP\na-long-name  10.0.0.1\nb[31m        -\n");
     }
 }

@@ -34,7 +34,11 @@ fn short(seconds: i64) -> String {
 /// Elapsed time for notes: `0.4 s`, `2 min 5 s`.
 pub fn elapsed(d: Duration) -> String {
     let s = d.as_secs();
-    if s < 60 { format!("{:.1} s", d.as_secs_f64()) } else { format!("{} min {} s", s / 60, s % 60) }
+    if s < 60 {
+        format!("{:.1} s", d.as_secs_f64())
+    } else {
+        format!("{} min {} s", s / 60, s % 60)
+    }
 }
 
 #[cfg(test)]
