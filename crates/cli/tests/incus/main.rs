@@ -1,0 +1,17 @@
+//! The program on a real Incus: the rig's, or the one that
+//! `PIXELS_TEST_INCUS_SOCKET` names. Without either these tests fail.
+
+mod exec;
+mod harness;
+
+/// A file that is in here and not in the list above would never run.
+#[test]
+fn every_file_is_a_module() {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/incus");
+    let here = include_str!("main.rs");
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let module = name.strip_suffix(".rs").unwrap_or(&name);
+        assert!(module == "main" || here.contains(&format!("mod {module};")), "{name}");
+    }
+}
