@@ -22,8 +22,9 @@ variable, to the working directory; `~/` is the home directory. Lists are
 arrays in the file and separated by commas in variables. A variable that is set
 to nothing counts as unset.
 
-Keys of parts that do not exist yet (`truenas.*`, `provision.*`, `mcp.*`,
-`network.resolvers`) are read and checked, and otherwise without effect.
+Keys of parts that do not exist yet (`truenas.*`, `mcp.*`, `checkpoint.*`, `ssh.key`,
+`ssh.strict_host_keys`, `network.resolvers`, and `provision.*` but `enabled`, which
+still decides about `[env]`) are read and checked, and otherwise without effect.
 
 ";
 

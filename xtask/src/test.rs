@@ -1,10 +1,10 @@
 //! `cargo xtask test`: every check and every test, the cheap ones first.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use crate::process::{cargo, interrupted, run_lines, watch_signals};
 use crate::report::{self, Counts, Report};
@@ -120,9 +120,11 @@ impl Run {
             return Ok(());
         }
         let rig = Rig::reserve("test")?;
-        self.part(&rig, Part::Server, &ON_SERVER);
+        // What is up stays up: the tests on the cluster know of the server too.
+        let mut env = Vec::new();
+        self.part(&rig, Part::Server, &ON_SERVER, &mut env);
         match rig::possible(Part::Cluster) {
-            Ok(()) => self.part(&rig, Part::Cluster, &ON_CLUSTER),
+            Ok(()) => self.part(&rig, Part::Cluster, &ON_CLUSTER, &mut env),
             Err(why) => {
                 for tests in &ON_CLUSTER {
                     self.report.left_out(&format!("{}: {why}", tests.name));
@@ -137,7 +139,7 @@ impl Run {
     }
 
     /// Brings a part of the rig up and runs what needs it.
-    fn part(&mut self, rig: &Rig, part: Part, all: &[RigTests]) {
+    fn part(&mut self, rig: &Rig, part: Part, all: &[RigTests], env: &mut Vec<(&str, PathBuf)>) {
         if interrupted() {
             return;
         }
@@ -147,25 +149,15 @@ impl Run {
         };
         start(name);
         let began = Instant::now();
-        let up = rig.up(part);
-        let env = match up {
-            Ok((_, env)) => {
-                self.ended(name, began, Ok(()));
-                Some(env)
-            }
-            Err(e) => {
-                self.ended(name, began, Err(e));
-                None
-            }
-        };
+        let up = rig.up(part).map(|(_, file)| env.push((variable, file)));
+        let is_up = up.is_ok();
+        self.ended(name, began, up);
         for tests in all {
-            match &env {
-                Some(env) => self.tests(tests.name, &mut tests.command(rig, variable, env)),
-                None => {
-                    start(tests.name);
-                    let why = Err(anyhow::anyhow!("{name} failed"));
-                    self.ended(tests.name, Instant::now(), why);
-                }
+            if is_up {
+                self.tests(tests.name, &mut tests.command(rig, env));
+            } else {
+                start(tests.name);
+                self.ended(tests.name, Instant::now(), Err(anyhow!("{name} failed")));
             }
         }
     }
@@ -224,11 +216,11 @@ impl Run {
 }
 
 impl RigTests {
-    fn command(&self, rig: &Rig, variable: &str, env: &Path) -> Command {
+    fn command(&self, rig: &Rig, env: &[(&str, PathBuf)]) -> Command {
         let mut command = cargo();
         command.args(["test", "--locked", "--package", self.package, "--test", self.target, "--"]);
         command.args(self.filters);
-        command.env("PIXELS_RIG_ID", rig.id()).env(variable, env);
+        command.env("PIXELS_RIG_ID", rig.id()).envs(env.iter().map(|(name, file)| (name, file)));
         if !self.subjects.is_empty() {
             command.env("PIXELS_CONFORMANCE", self.subjects);
         }
