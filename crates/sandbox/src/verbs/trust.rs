@@ -33,7 +33,8 @@ pub async fn trust_remote(config: &Config, token: &str) -> Result<TrustedRemote>
         Error::invalid("configuration", "", "there is no home directory to keep it in")
             .with_hint("--config names a file")
     })?;
-    let file = std::path::absolute(file).map_err(|e| Error::backend("configuration", e.to_string()))?;
+    let file =
+        std::path::absolute(file).map_err(|e| Error::backend("configuration", e.to_string()))?;
     let dir = file.parent().unwrap_or(Path::new("/")).join("remotes");
     let trusted = trust::redeem(token, &dir).await?;
     let text = |path: &Path| match path.to_str() {
