@@ -284,7 +284,9 @@ impl Incus {
     /// Whether an instance is one that a create left half-made and that
     /// nobody is making any more.
     pub(crate) fn is_abandoned(&self, raw: &Raw) -> bool {
-        raw.meta_key(key::MAKING).is_some_and(maker::is_gone)
+        let gone = |key| raw.meta_key(key).is_some_and(maker::is_gone);
+        let started = raw.status().is_running() || raw.meta_key(key::POWER).is_some();
+        gone(key::MAKING) || (!started && gone(key::CLONING))
     }
 
     /// Guards an instance that is being made: unless kept it is removed.
