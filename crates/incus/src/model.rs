@@ -16,14 +16,14 @@ pub(crate) type Devices = BTreeMap<String, Keys>;
 pub(crate) mod key {
     /// The pixel's id: random, of the create that made it.
     pub const ID: &str = "user.pixels.id";
-    /// Present while it is being made: `<boot id>/<pid>/<start time>` of the
-    /// maker. With [`WHOLE_ONCE_STARTED`] before it, it means nothing any more once
-    /// the instance has been started.
+    /// Present while it is being made: `<boot id>/<pid>/<start time>` of the maker.
     pub const MAKING: &str = "user.pixels.making";
-    /// See [`MAKING`]: what one request makes and starts needs no second one to say so.
-    pub const WHOLE_ONCE_STARTED: &str = "start:";
-    /// Set by the daemon from the first start on.
-    pub const LAST_POWER: &str = "volatile.last_state.power";
+    /// As [`MAKING`], of a clone. One request makes it whole, so nothing takes this
+    /// away again: it counts only until the clone has been started once.
+    pub const CLONING: &str = "user.pixels.cloning";
+    /// The daemon's own: whether it ran when it was last looked at. Absent until
+    /// the first start; never copied.
+    pub const POWER: &str = "volatile.last_state.power";
     /// `1` where the guest renews its own identity at boot.
     pub const BOOT_UNIT: &str = "user.pixels.boot-unit";
     /// When it may be destroyed, RFC 3339.
@@ -115,14 +115,15 @@ impl Raw {
         self.config.get(key).map(String::as_str).filter(|v| !v.is_empty())
     }
 
-    /// Who is making it, if it is not whole.
-    pub fn maker(&self) -> Option<&str> {
-        let maker = self.meta_key(key::MAKING)?;
-        match maker.strip_prefix(key::WHOLE_ONCE_STARTED) {
-            Some(_) if self.meta_key(key::LAST_POWER).is_some() => None,
-            Some(maker) => Some(maker),
-            None => Some(maker),
-        }
+    /// Whether it has been started once: a clone is whole from then on.
+    pub fn was_started(&self) -> bool {
+        self.status().is_running() || self.meta_key(key::POWER).is_some()
+    }
+
+    /// Whether somebody is making it, or was.
+    pub fn is_half_made(&self) -> bool {
+        self.meta_key(key::MAKING).is_some()
+            || (!self.was_started() && self.meta_key(key::CLONING).is_some())
     }
 
     /// Whether it has a NIC at all.

@@ -27,7 +27,7 @@ impl Incus {
 }
 
 fn is_stale(raw: &Raw) -> bool {
-    raw.maker().is_some()
+    raw.is_half_made()
         && raw
             .created_at
             .is_some_and(|t| Timestamp::now().duration_since(t).unsigned_abs() > MAKING_LIMIT)

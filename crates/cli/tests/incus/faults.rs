@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::harness::{Done, PATIENCE, Running, World};
+use crate::harness::{Done, Own, PATIENCE, Running, World};
 use crate::rest::nothing_left;
 
 /// That it failed with this code and exactly these lines, and printed no result.
@@ -21,14 +21,14 @@ pub fn fails(done: &Done, code: i32, stderr: &str) {
 }
 
 /// A world whose configuration is `incus` in the section of that name.
-fn configured(incus: &str) -> World {
+fn configured(incus: &str) -> Own {
     let world = World::new();
     world.config_whole(&format!("backend = \"incus\"\n[incus]\n{incus}\n"));
     world
 }
 
 /// As it is for the rig's remote, one key replaced.
-fn remote(key: &str, value: &str) -> World {
+fn remote(key: &str, value: &str) -> Own {
     let world = World::new();
     let rig = world.rig();
     let show = |path: std::path::PathBuf| path.display().to_string();
