@@ -59,7 +59,9 @@ impl Remote {
         }
         ctx.ui.note(format!("set in {}", text::clean(&saved.file.to_string_lossy())));
         if trusted.already {
-            ctx.ui.note("the token was not needed: `incus config trust list-tokens` on the server shows it");
+            ctx.ui.note(
+                "the token was not needed: `incus config trust list-tokens` on the server shows it",
+            );
         }
         if let Some(old) = saved.replaced {
             ctx.ui.warn(&format!("the remote was {old} before"));

@@ -22,10 +22,13 @@ struct Cluster {
 impl Cluster {
     fn new() -> Self {
         let rig = Rig::cluster().unwrap_or_else(|e| {
-            panic!("these tests need a cluster: {e:#}\nhint: rig/up cluster brings one up (as root)")
+            panic!(
+                "these tests need a cluster: {e:#}\nhint: rig/up cluster brings one up (as root)"
+            )
         });
         let id = rig.var("PIXELS_RIG_ID").unwrap_or("default");
-        let turn = File::create(std::env::temp_dir().join(format!("pixels-cluster-{id}.lock"))).unwrap();
+        let turn =
+            File::create(std::env::temp_dir().join(format!("pixels-cluster-{id}.lock"))).unwrap();
         turn.lock().unwrap();
         let world = World::new();
         let file = |path: std::path::PathBuf| format!("{path:?}");
@@ -123,9 +126,12 @@ fn a_whole_life_on_another_member() {
         .map(|pixel| world.sh(pixel, "cat /etc/machine-id; cat /sys/class/net/eth0/address"))
         .collect();
     for (at, id) in ids.iter().enumerate() {
-        assert!(ids[at + 1..].iter().all(|other| {
-            other.lines().zip(id.lines()).all(|(a, b)| a != b)
-        }), "{ids:?}");
+        assert!(
+            ids[at + 1..]
+                .iter()
+                .all(|other| { other.lines().zip(id.lines()).all(|(a, b)| a != b) }),
+            "{ids:?}"
+        );
     }
     for clone in [&near, &third] {
         world.sh(clone, "test -e /root/file && ! test -e /root/later");

@@ -1,8 +1,10 @@
 //! The program on a real Incus: the rig's, or the one that
 //! `PIXELS_TEST_INCUS_SOCKET` names. Without either these tests fail.
 
+mod cluster;
 mod exec;
 mod harness;
+mod remote;
 
 /// A file that is in here and not in the list above would never run.
 #[test]
