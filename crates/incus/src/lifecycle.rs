@@ -258,6 +258,8 @@ impl Incus {
                 Err(fault @ Fault::Wire(_)) => return Err(fault.during("destroy")),
                 Err(fault) => tracing::debug!(?fault, "delete"),
             }
+            // The daemon may still be making it for a client that is gone.
+            self.settle(name).await;
         }
         Err(Error::backend(
             format!("destroy {name}"),
@@ -378,14 +380,20 @@ impl Drop for HalfMade {
 }
 
 impl Incus {
-    /// Removes the instance with that id, also one that the daemon is still making.
-    async fn undo_create(&self, name: &Name, id: &str) {
+    /// Ends what the daemon is doing with an instance: calls it off where that is
+    /// possible, else waits for it.
+    async fn settle(&self, name: &Name) {
         for op in self.api.operations_on(&name.instance()).await.unwrap_or_default() {
             let path = format!("/1.0/operations/{}", op.id);
             // A download can be called off; most operations cannot and are waited for.
             let _ = self.api.delete(Path::new(&path)).await;
             let _ = self.api.wait_operation(&path, None).await;
         }
+    }
+
+    /// Removes the instance with that id, also one that the daemon is still making.
+    async fn undo_create(&self, name: &Name, id: &str) {
+        self.settle(name).await;
         let ours = |raw: &Raw| raw.meta_key(key::ID) == Some(id);
         if let Err(e) = self.remove_if(name, ours).await {
             tracing::warn!(error = %e, "could not remove the half-made pixel: pixels gc does");
