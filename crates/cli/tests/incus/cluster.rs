@@ -8,12 +8,12 @@ use std::process::Command;
 use pixels_testkit::rig::Rig;
 use serde_json::Value;
 
-use crate::harness::{PATIENCE, Running, World};
+use crate::harness::{Own, PATIENCE, Running, World};
 
 /// A world whose configuration names the cluster's first member. The pixels
 /// of its prefix are gone when it is dropped.
 struct Cluster {
-    world: World,
+    world: Own,
     rig: &'static Rig,
     /// Members are killed here: one test at a time, also of several processes.
     _turn: File,
@@ -88,7 +88,7 @@ impl Drop for Cluster {
 #[test]
 fn a_whole_life_on_another_member() {
     let cluster = Cluster::new();
-    let world = &cluster.world;
+    let world: &World = &cluster.world;
     let name = world.name("far");
     world.ok(["create", &name, "--target", "n2"]);
     let listed = cluster.listed(&name).unwrap();
@@ -165,7 +165,7 @@ fn full_a_running_pixel_is_cloned_to_another_member() {
         return;
     }
     let cluster = Cluster::new();
-    let world = &cluster.world;
+    let world: &World = &cluster.world;
     let (name, copy) = (world.name("run"), world.name("copy"));
     world.ok(["create", &name, "--target", "n2"]);
     world.sh(&name, "echo kept >/root/kept; sync");
@@ -182,7 +182,7 @@ fn full_a_member_that_is_down() {
         return;
     }
     let cluster = Cluster::new();
-    let world = &cluster.world;
+    let world: &World = &cluster.world;
     let (near, far, none) = (world.name("near"), world.name("far"), world.name("none"));
     world.ok(["create", &near, "--target", "n2"]);
     world.ok(["create", &far, "--target", "n3"]);
