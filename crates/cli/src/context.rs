@@ -81,7 +81,7 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)
 }
 
-/// See [`Job::supervise`].
+/// See [`Watch::supervise`].
 async fn supervised<T>(
     ui: Ui,
     signals: &mut Signals,

@@ -99,7 +99,8 @@ fn a_whole_life_on_another_member() {
     let done = world.feed(["exec", &name, "--", "sh", "-c", "cat; echo apart >&2; exit 7"], "in");
     assert_eq!((done.code, done.text().as_str(), done.err().as_str()), (Some(7), "in", "apart\n"));
     let mut console = world.pty(["console", &name]);
-    console.send(b"echo a$((20+3))b; exit 5\n").unwrap();
+    console.expect(b"# ", PATIENCE).unwrap();
+    console.send(b"echo a$((20+3))b; exit 5\r").unwrap();
     console.expect(b"a23b", PATIENCE).unwrap();
     assert_eq!(console.wait(PATIENCE).unwrap().code(), Some(5));
 
@@ -147,7 +148,7 @@ fn a_whole_life_on_another_member() {
     assert_eq!(done.code, Some(1), "{done:?}");
     assert_eq!(
         done.err(),
-        "error: cluster member n9 not found\nhint: `incus cluster list` shows what there is\n"
+        "error: cluster member \"n9\" not found\nhint: `incus cluster list` shows what there is\n"
     );
 }
 

@@ -164,7 +164,8 @@ fn a_token_makes_a_client_that_can_do_everything() {
     let done = world.feed(["exec", &name, "--", "sh", "-c", "cat; echo apart >&2; exit 7"], "in");
     assert_eq!((done.code, done.text().as_str(), done.err().as_str()), (Some(7), "in", "apart\n"));
     let mut console = world.pty(["console", &name]);
-    console.send(b"echo a$((20+3))b; exit 5\n").unwrap();
+    console.expect(b"# ", PATIENCE).unwrap();
+    console.send(b"echo a$((20+3))b; exit 5\r").unwrap();
     console.expect(b"a23b", PATIENCE).unwrap();
     assert_eq!(console.wait(PATIENCE).unwrap().code(), Some(5));
     std::fs::write(world.home().join("f"), b"over https").unwrap();
@@ -188,7 +189,7 @@ fn a_token_makes_a_client_that_can_do_everything() {
     assert_eq!(done.code, Some(1), "{done:?}");
     assert_eq!(
         done.err(),
-        "error: trust token: the server does not take it (no matching certificate add operation found)\n\
+        "error: trust token: permission denied: the server does not take it (no matching certificate add operation found)\n\
          hint: a token works once and for a while: ask for a new one with `incus config trust add <name>`\n"
     );
     assert_eq!(std::fs::read_to_string(world.config_file()).unwrap(), text);
@@ -269,7 +270,7 @@ fn a_token_that_has_expired_is_refused() {
     assert_eq!(done.code, Some(1), "{done:?}");
     assert_eq!(
         done.err(),
-        "error: trust token: the server does not take it (token has expired)\n\
+        "error: trust token: permission denied: the server does not take it (token has expired)\n\
          hint: a token works once and for a while: ask for a new one with `incus config trust add <name>`\n"
     );
     assert!(!std::fs::read_to_string(world.config_file()).unwrap().contains("remote"));
@@ -285,7 +286,8 @@ fn interrupted_between_the_token_and_the_configuration() {
     let token = daemon.token(&world.name("t"), &[]);
     let done = world.feed(["remote", "trust", "-"], token.text());
     assert_eq!(done.code, Some(1), "{done:?}");
-    assert!(done.err().starts_with(&format!("error: {}: incus: ", world.config_file().display())));
+    let refused = format!("error: {}: incus: ", world.config_file().display());
+    assert!(done.err().starts_with(&refused), "{done:?}");
     assert!(!daemon.is_unspent(&token));
     before(&world, "");
     let done = world.feed(["remote", "trust", "-"], token.text());
@@ -358,7 +360,7 @@ fn images_come_from_a_server_of_ones_own() {
     assert_eq!(
         done.err(),
         format!(
-            "error: image images:no/such not found\n\
+            "error: image \"images:no/such\" not found\n\
              hint: neither the daemon nor {server} has it: pixels image list shows what there is\n"
         )
     );
