@@ -25,8 +25,7 @@ impl Incus {
         let (from, home) = match label {
             Some(label) => {
                 // A checkpoint does not say where it is: its pixel does.
-                let both =
-                    tokio::join!(self.snapshot_of(source, label), self.raw(source, false));
+                let both = tokio::join!(self.snapshot_of(source, label), self.raw(source, false));
                 let home = both.1?.location;
                 (both.0?, home)
             }

@@ -2,10 +2,12 @@
 //! `PIXELS_TEST_INCUS_SOCKET` names. Without either these tests fail.
 
 mod cancel;
+mod cluster;
 mod exec;
 mod fidelity;
 mod harness;
 mod plain;
+mod remote;
 mod terminal;
 
 /// A file that is in here and not in the list above would never run.
