@@ -1,7 +1,9 @@
 //! The program on a real Incus: the rig's, or the one that
 //! `PIXELS_TEST_INCUS_SOCKET` names. Without either these tests fail.
 
+mod clones;
 mod exec;
+mod files;
 mod harness;
 
 /// A file that is in here and not in the list above would never run.
