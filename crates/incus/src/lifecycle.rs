@@ -160,6 +160,18 @@ impl Incus {
                     error.with_hint("`incus cluster list` shows what there is"),
                 );
             }
+            // A member that is gone is online for some time yet, and what is said
+            // of it is the text of a dial that failed: its state is its own to tell.
+            let state = Path::new("/1.0/cluster/members").seg(target).seg("state");
+            if let Err(Fault::Api { status: 500.., .. }) = self.api.get(state).await {
+                let error = Error::Unreachable {
+                    target: format!("cluster member {target}"),
+                    reason: "it does not answer".into(),
+                };
+                return MakeError::Error(error.with_hint(
+                    "start its daemon, or leave --target out: `incus cluster list` shows what there is",
+                ));
+            }
         }
         MakeError::Other(fault)
     }

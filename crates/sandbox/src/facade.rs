@@ -252,6 +252,7 @@ fn settings(config: &Config, choice: &Choice) -> Result<Settings> {
         ("client_key", &incus.client_key),
         ("server_cert", &incus.server_cert),
         ("image_server_ca", &incus.image_server_ca),
+        ("guest_binary", &incus.guest_binary),
     ] {
         if let Some(file) = file {
             out.insert(key.into(), path(file)?);

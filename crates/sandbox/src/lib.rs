@@ -116,6 +116,7 @@ pub mod config;
 pub mod duration;
 mod facade;
 mod parse;
+pub mod remote;
 pub mod select;
 mod transfer;
 mod verbs;
@@ -125,6 +126,4 @@ pub use facade::{Outcome, Pixels, Targets};
 pub use parse::{Origin, Remote, variable};
 pub use pixels_core::*;
 pub use transfer::{PullOpts, PushOpts, Transferred};
-pub use verbs::{
-    CreateRequest, GcReport, RestorePlan, RunRequest, TrustedRemote, trust_remote,
-};
+pub use verbs::{CreateRequest, GcReport, RestorePlan, RunRequest};

@@ -48,6 +48,8 @@ pub struct Incus {
     pub image_server: String,
     /// Its CA.
     pub image_server_ca: Option<PathBuf>,
+    /// The guest helper that replaces the built-in one.
+    pub guest_binary: Option<PathBuf>,
     /// `[incus.hardening]`.
     pub hardening: Hardening,
 }
@@ -250,6 +252,7 @@ impl Config {
                 project: r.text("incus.project"),
                 image_server: text("incus.image_server"),
                 image_server_ca: r.path("incus.image_server_ca"),
+                guest_binary: r.path("incus.guest_binary"),
                 hardening: Hardening {
                     isolate_idmap: r.flag("incus.hardening.isolate_idmap"),
                     disable_guestapi: r.flag("incus.hardening.disable_guestapi"),
