@@ -205,7 +205,7 @@ fn killed_clones_leave_nothing_that_a_rerun_trips_over() {
             Some(0) => {}
             Some(1) => {
                 assert!(
-                    again.err().starts_with(&format!("error: pixel {name} already exists")),
+                    again.err().starts_with(&format!("error: pixel \"{name}\" already exists")),
                     "{again:?}"
                 );
                 until_whole(&world, &name);
@@ -245,7 +245,7 @@ fn killed_creates_leave_nothing_that_a_rerun_trips_over() {
         let again = create().wait(SOON);
         if again.code != Some(0) {
             assert!(
-                again.err().starts_with(&format!("error: pixel {name} already exists")),
+                again.err().starts_with(&format!("error: pixel \"{name}\" already exists")),
                 "{again:?}"
             );
             until_whole(&world, &name);
