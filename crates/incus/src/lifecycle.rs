@@ -399,10 +399,18 @@ impl Drop for HalfMade {
 }
 
 impl Incus {
-    /// Ends what the daemon is doing with an instance: calls it off where that is
-    /// possible, else waits for it.
+    /// Waits for what the daemon is doing with an instance: a task goes on when
+    /// the client that asked for it is gone.
+    pub(crate) async fn settled(&self, name: &Name) {
+        for op in self.api.tasks_on(&name.instance()).await.unwrap_or_default() {
+            let path = format!("/1.0/operations/{}", op.id);
+            let _ = self.api.wait_operation(&path, None).await;
+        }
+    }
+
+    /// As [`Incus::settled`], calling off what can be.
     async fn settle(&self, name: &Name) {
-        for op in self.api.operations_on(&name.instance()).await.unwrap_or_default() {
+        for op in self.api.tasks_on(&name.instance()).await.unwrap_or_default() {
             let path = format!("/1.0/operations/{}", op.id);
             // A download can be called off; most operations cannot and are waited for.
             let _ = self.api.delete(Path::new(&path)).await;
