@@ -62,9 +62,7 @@ impl Context {
     /// Runs `work` with a runtime and the signals, but without a backend.
     pub fn run_unopened(&self, work: impl AsyncFnOnce(Config, &mut Watch) -> Outcome) -> Outcome {
         let config = self.config()?;
-        let system = |e: std::io::Error| Error::backend("starting the runtime", e.to_string());
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
+        let runtime = runtime()?;
         let outcome = runtime.block_on(async {
             let mut watch = Watch { signals: Signals::new().map_err(system)?, ui: self.ui };
             work(config, &mut watch).await
@@ -72,6 +70,56 @@ impl Context {
         // A read or a name lookup may still be blocked on a thread of its own.
         runtime.shutdown_background();
         outcome
+    }
+
+    /// Does one operation that needs no backend, with progress, until it is
+    /// done or a signal wants us to end.
+    ///
+    /// # Errors
+    /// The operation's, or [`Failure::Interrupted`].
+    pub fn alone<T>(
+        &self,
+        what: &str,
+        work: impl AsyncFnOnce() -> Result<T>,
+    ) -> Result<T, Failure> {
+        let runtime = runtime()?;
+        let done = runtime.block_on(async {
+            let mut signals = Signals::new().map_err(system)?;
+            supervised(self.ui, &mut signals, what, async |_| work().await).await
+        });
+        runtime.shutdown_background();
+        done
+    }
+}
+
+fn system(e: std::io::Error) -> Error {
+    Error::backend("starting the runtime", e.to_string())
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)
+}
+
+/// See [`Job::supervise`].
+async fn supervised<T>(
+    ui: Ui,
+    signals: &mut Signals,
+    what: &str,
+    work: impl AsyncFnOnce(&Meter) -> Result<T>,
+) -> Result<T, Failure> {
+    let meter = Meter::new(ui, what);
+    let mut work = pin!(work(&meter));
+    let mut ticks = interval_at(Instant::now() + PATIENCE, TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return Ok(done?),
+            signal = signals.end() => if !meter.held() {
+                return Err(Failure::Interrupted(signal.0));
+            },
+            _ = ticks.tick(), if ui.draws() => meter.tick(),
+        }
     }
 }
 
@@ -144,19 +192,6 @@ impl Watch {
         what: &str,
         work: impl AsyncFnOnce(&Meter) -> Result<T>,
     ) -> Result<T, Failure> {
-        let meter = Meter::new(self.ui, what);
-        let mut work = pin!(work(&meter));
-        let mut ticks = interval_at(Instant::now() + PATIENCE, TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        loop {
-            tokio::select! {
-                biased;
-                done = &mut work => return Ok(done?),
-                signal = self.signals.end() => if !meter.held() {
-                    return Err(Failure::Interrupted(signal.0));
-                },
-                _ = ticks.tick(), if self.ui.draws() => meter.tick(),
-            }
-        }
+        supervised(self.ui, &mut self.signals, what, work).await
     }
 }

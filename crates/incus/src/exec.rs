@@ -167,14 +167,14 @@ impl Incus {
         }
     }
 
-    /// Runs another face of the guest binary as root: exit code, stdout, stderr
-    /// (both bounded, stderr stripped).
+    /// Runs another face of the guest binary as root, with these arguments byte
+    /// for byte: exit code, stdout, stderr (both bounded, stderr stripped).
     pub(crate) async fn guest_call(
         &self,
         name: &Name,
-        args: &[&str],
+        args: &[&[u8]],
     ) -> Result<(u8, Vec<u8>, String)> {
-        let path = self.guest.path()?;
+        let path = self.guest.path()?.as_bytes();
         let argv = std::iter::once(path).chain(args.iter().copied());
         let opts = ExecOpts { root: true, no_stdin: true, ..ExecOpts::new(argv) };
         let mut process = self.start(name, opts, false).await?;
@@ -405,7 +405,7 @@ impl Exec for Incus {
         }
         {
             let limit = timeout.as_millis().to_string();
-            let args = [api::face::READY, limit.as_str()];
+            let args = [api::face::READY.as_bytes(), limit.as_bytes()];
             let called = self.guest_call(name, &args);
             let (code, ..) =
                 tokio::time::timeout(timeout, called).await.map_err(|_| Error::Timeout {

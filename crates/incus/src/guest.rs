@@ -115,7 +115,8 @@ impl Incus {
 
     /// Renews a running clone's identity from outside, for images without systemd.
     pub(crate) async fn renew_identity(&self, name: &Name, id: &str) -> Result<()> {
-        let (code, _, err) = self.guest_call(name, &[api::face::IDENTITY, id]).await?;
+        let (code, _, err) =
+            self.guest_call(name, &[api::face::IDENTITY.as_bytes(), id.as_bytes()]).await?;
         if code == 0 {
             return Ok(());
         }

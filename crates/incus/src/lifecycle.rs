@@ -160,6 +160,18 @@ impl Incus {
                     error.with_hint("`incus cluster list` shows what there is"),
                 );
             }
+            // A member that is gone is online for some time yet, and what is said
+            // of it is the text of a dial that failed: its state is its own to tell.
+            let state = Path::new("/1.0/cluster/members").seg(target).seg("state");
+            if let Err(Fault::Api { status: 500.., .. }) = self.api.get(state).await {
+                let error = Error::Unreachable {
+                    target: format!("cluster member {target}"),
+                    reason: "it does not answer".into(),
+                };
+                return MakeError::Error(error.with_hint(
+                    "start its daemon, or leave --target out: `incus cluster list` shows what there is",
+                ));
+            }
         }
         MakeError::Other(fault)
     }
@@ -246,6 +258,8 @@ impl Incus {
                 Err(fault @ Fault::Wire(_)) => return Err(fault.during("destroy")),
                 Err(fault) => tracing::debug!(?fault, "delete"),
             }
+            // The daemon may still be making it for a client that is gone.
+            self.settle(name).await;
         }
         Err(Error::backend(
             format!("destroy {name}"),
@@ -366,14 +380,20 @@ impl Drop for HalfMade {
 }
 
 impl Incus {
-    /// Removes the instance with that id, also one that the daemon is still making.
-    async fn undo_create(&self, name: &Name, id: &str) {
+    /// Ends what the daemon is doing with an instance: calls it off where that is
+    /// possible, else waits for it.
+    async fn settle(&self, name: &Name) {
         for op in self.api.operations_on(&name.instance()).await.unwrap_or_default() {
             let path = format!("/1.0/operations/{}", op.id);
             // A download can be called off; most operations cannot and are waited for.
             let _ = self.api.delete(Path::new(&path)).await;
             let _ = self.api.wait_operation(&path, None).await;
         }
+    }
+
+    /// Removes the instance with that id, also one that the daemon is still making.
+    async fn undo_create(&self, name: &Name, id: &str) {
+        self.settle(name).await;
         let ours = |raw: &Raw| raw.meta_key(key::ID) == Some(id);
         if let Err(e) = self.remove_if(name, ours).await {
             tracing::warn!(error = %e, "could not remove the half-made pixel: pixels gc does");

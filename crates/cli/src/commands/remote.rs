@@ -1,13 +1,13 @@
-use std::io::Read;
+use std::io::{self, IsTerminal, Read};
 
 use clap::{Args, Subcommand};
 use pixels_core::{Error, text};
-use pixels_sandbox::trust_remote;
+use pixels_sandbox::remote;
 
 use crate::context::Context;
-use crate::exit::Outcome;
+use crate::exit::{Failure, Outcome};
 
-/// Use an Incus daemon on another machine
+/// Use an Incus on another machine
 #[derive(Debug, Args)]
 pub struct Remote {
     #[command(subcommand)]
@@ -16,42 +16,73 @@ pub struct Remote {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Become a client that a daemon trusts, and use that daemon from now on
+    /// Redeem a trust token and write the remote into the configuration
     ///
-    /// The token is what `incus config trust add NAME` prints on the daemon's
-    /// machine. It makes a key pair, has the daemon trust it, pins the daemon's
-    /// certificate and writes all that to the configuration.
+    /// The token is what `incus config trust add <name>` prints on the server.
+    /// It names the server and its certificate, so nothing is sent to another
+    /// one; it works once. What is needed from then on is kept below
+    /// $XDG_CONFIG_HOME/pixels/incus and named in the configuration: a key pair
+    /// made here, and the server's certificate.
     Trust {
-        /// The token; - reads it from stdin, where no other user can see it
-        #[arg(value_name = "TOKEN")]
-        token: String,
+        /// The token; without it, or with -, it is read from stdin, which other users cannot see
+        token: Option<String>,
     },
 }
 
-/// Longer than any token.
-const MAX_TOKEN: u64 = 64 * 1024;
+/// More than a token is ever long, in bytes.
+const MOST: u64 = 64 * 1024;
 
 impl Remote {
     pub fn run(self, ctx: &Context) -> Outcome {
-        let Verb::Trust { mut token } = self.verb;
-        if token == "-" {
-            token.clear();
-            std::io::stdin()
-                .take(MAX_TOKEN)
-                .read_to_string(&mut token)
-                .map_err(|e| Error::backend("reading the token", e.to_string()))?;
+        let Verb::Trust { token } = self.verb;
+        let config = ctx.config()?;
+        let token = match token {
+            Some(token) if token != "-" => token,
+            _ => read_token(ctx)?,
+        };
+        let trusted =
+            ctx.alone("asking for trust", async || remote::redeem(&config, &token).await)?;
+        let saved = remote::save(&config, &trusted).map_err(Failure::Config)?;
+        if ctx.ui.json {
+            ctx.ui.json_out(&serde_json::json!({
+                "remote": trusted.remote,
+                "project": trusted.project,
+                "client_cert": trusted.client_cert,
+                "client_key": trusted.client_key,
+                "server_cert": trusted.server_cert,
+                "config": saved.file,
+                "already_trusted": trusted.already,
+            }))?;
+        } else {
+            let already = if trusted.already { " already" } else { "" };
+            ctx.ui.line(text::clean(&format!("{}{already} trusts this client", trusted.remote)))?;
         }
-        ctx.run_unopened(async |config, watch| {
-            let trusted = watch
-                .operate("becoming trusted", async |_| trust_remote(&config, &token).await)
-                .await?;
-            if watch.ui.json {
-                watch.ui.json_out(&trusted)?;
-            } else {
-                watch.ui.line(text::clean(&trusted.remote))?;
-            }
-            watch.ui.note(format!("wrote {}", trusted.config.display()));
-            Ok(0)
-        })
+        ctx.ui.note(format!("set in {}", text::clean(&saved.file.to_string_lossy())));
+        if trusted.already {
+            ctx.ui.note(
+                "the token was not needed: `incus config trust list-tokens` on the server shows it",
+            );
+        }
+        if let Some(old) = saved.replaced {
+            ctx.ui.warn(&format!("the remote was {old} before"));
+        }
+        if let Some(why) = saved.overruled {
+            ctx.ui.warn(&format!("it is not used: {why}"));
+        }
+        Ok(0)
     }
+}
+
+/// One line of stdin, asked for if a person sits there.
+fn read_token(ctx: &Context) -> Result<String, Failure> {
+    let stdin = io::stdin();
+    let mut token = String::new();
+    let read = if stdin.is_terminal() {
+        ctx.ui.note("paste the token that `incus config trust add <name>` printed, then Enter:");
+        io::BufRead::read_line(&mut stdin.lock().take(MOST), &mut token)
+    } else {
+        stdin.lock().take(MOST).read_to_string(&mut token)
+    };
+    read.map_err(|e| Error::backend("reading the token from stdin", e.to_string()))?;
+    Ok(token)
 }

@@ -7,10 +7,8 @@ mod exec;
 mod gc;
 mod lifecycle;
 mod run;
-mod trust;
 
 pub use checkpoint::RestorePlan;
 pub use create::CreateRequest;
 pub use gc::GcReport;
 pub use run::RunRequest;
-pub use trust::{TrustedRemote, trust_remote};
