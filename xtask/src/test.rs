@@ -37,7 +37,6 @@ const ON_SERVER: [RigTests; 3] = [
 /// The same on the cluster.
 const ON_CLUSTER: [RigTests; 1] = [RigTests {
     name: "smoke test on a cluster",
-    package: "pixels",
     target: "incus",
     filters: &["cluster::"],
     subjects: "",
