@@ -11,6 +11,9 @@ use crate::report::{self, Counts, Report};
 use crate::rig::{self, Part, Rig};
 use crate::{checks, docs};
 
+/// What the names of tests contain that are left to `cargo xtask full`.
+const FULL: &str = "full_";
+
 /// Test binaries that need the rig, with what they are run with. Whatever is
 /// not named here runs without one.
 const ON_SERVER: [RigTests; 3] = [
@@ -32,7 +35,7 @@ const ON_SERVER: [RigTests; 3] = [
         name: "the program on a real Incus",
         package: "pixels",
         target: "incus",
-        filters: &["--skip", "cluster::"],
+        filters: &["--skip", "cluster::", "--skip", FULL],
         subjects: "",
     },
 ];
@@ -42,7 +45,7 @@ const ON_CLUSTER: [RigTests; 1] = [RigTests {
     name: "smoke test on a cluster",
     package: "pixels",
     target: "incus",
-    filters: &["cluster::"],
+    filters: &["cluster::", "--skip", FULL],
     subjects: "",
 }];
 
@@ -97,6 +100,7 @@ impl Run {
             }
         }
         self.check("size of Cargo.lock", checks::lock_size);
+        self.check("tests that SECURITY.md names", checks::claims);
         let targets = plain_targets()?;
         let mut unit = cargo();
         unit.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
