@@ -32,6 +32,11 @@ pub fn clippy() -> Result<()> {
     succeed(clippy.args(["--", "-D", "warnings"]))
 }
 
+/// Every example builds.
+pub fn examples() -> Result<()> {
+    succeed(cargo().args(["build", "--workspace", "--locked", "--quiet", "--examples"]))
+}
+
 /// The number of packages in Cargo.lock.
 pub fn lock_size() -> Result<()> {
     let lock = std::fs::read_to_string(root().join("Cargo.lock"))?;

@@ -40,7 +40,6 @@ const ON_SERVER: [RigTests; 3] = [
 /// The same on the cluster.
 const ON_CLUSTER: [RigTests; 1] = [RigTests {
     name: "smoke test on a cluster",
-    package: "pixels",
     target: "incus",
     filters: &["cluster::", "--skip", FULL],
     subjects: "",
@@ -97,10 +96,11 @@ impl Run {
         }
         self.check("size of Cargo.lock", checks::lock_size);
         self.check("tests that SECURITY.md names", checks::claims);
+        // Some tests run examples as programs; `cargo test` would build them as tests.
+        self.check("examples", checks::examples);
         let targets = plain_targets()?;
         let mut unit = cargo();
-        unit.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
-        unit.args(["--lib", "--bins", "--examples"]);
+        unit.args(["test", "--workspace", "--locked", "--no-fail-fast", "--lib", "--bins"]);
         for target in &targets {
             unit.args(["--test", target]);
         }
