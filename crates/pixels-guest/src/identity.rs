@@ -211,7 +211,8 @@ mod tests {
         for key in ["rsa_key", "ed25519_key.pub", "rsa_key.vRm9qIaTu0"] {
             assert!(is_host_key(format!("ssh_host_{key}").as_bytes()), "{key}");
         }
-        for other in ["sshd_config", "moduli", "ssh_host_rsa_key-cert.pub", "rsa_key", "ssh_host_"] {
+        for other in ["sshd_config", "moduli", "ssh_host_rsa_key-cert.pub", "rsa_key", "ssh_host_"]
+        {
             assert!(!is_host_key(other.as_bytes()), "{other}");
         }
     }

@@ -330,7 +330,7 @@ fn a_guest_that_swaps_directories_for_links_gains_nothing() {
 
 /// The long one, with PIXELS_FULL=1: says how fast it was.
 #[test]
-fn a_gibibyte_both_ways() {
+fn full_a_gibibyte_both_ways() {
     if std::env::var_os("PIXELS_FULL").is_none_or(|v| v != "1") {
         eprintln!("left out: PIXELS_FULL=1 moves a gibibyte both ways");
         return;
