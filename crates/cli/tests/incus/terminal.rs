@@ -143,7 +143,7 @@ fn modes_are_restored_after_a_lost_daemon() {
     let done = plain.wait(PATIENCE);
     world.mend();
     let shown = String::from_utf8(shown.unwrap()).unwrap();
-    assert!(shown.contains("\nerror: "), "{shown}");
+    assert!(shown.contains("error: cannot reach incus at "), "{shown}");
     assert_eq!(modes, before);
     assert_eq!(done.code, Some(125), "{done:?}");
     assert!(done.err().starts_with("error: "), "{done:?}");
