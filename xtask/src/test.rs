@@ -16,21 +16,18 @@ use crate::{checks, docs};
 const ON_SERVER: [RigTests; 3] = [
     RigTests {
         name: "conformance: socket and https",
-        package: "pixels-incus",
         target: "conformance",
         filters: &["socket::", "https::"],
         subjects: "socket,https",
     },
     RigTests {
         name: "conformance: a restricted project",
-        package: "pixels-incus",
         target: "conformance",
         filters: &["restricted::"],
         subjects: "restricted",
     },
     RigTests {
         name: "the program on a real Incus",
-        package: "pixels",
         target: "incus",
         filters: &["--skip", "cluster::"],
         subjects: "",
@@ -48,7 +45,6 @@ const ON_CLUSTER: [RigTests; 1] = [RigTests {
 
 struct RigTests {
     name: &'static str,
-    package: &'static str,
     target: &'static str,
     filters: &'static [&'static str],
     /// `PIXELS_CONFORMANCE` for it.
@@ -218,7 +214,9 @@ impl Run {
 impl RigTests {
     fn command(&self, rig: &Rig, env: &[(&str, PathBuf)]) -> Command {
         let mut command = cargo();
-        command.args(["test", "--locked", "--package", self.package, "--test", self.target, "--"]);
+        // The whole workspace: a package alone would be built again, with the
+        // features that it alone asks of its dependencies.
+        command.args(["test", "--locked", "--workspace", "--test", self.target, "--"]);
         command.args(self.filters);
         command.env("PIXELS_RIG_ID", rig.id()).envs(env.iter().map(|(name, file)| (name, file)));
         if !self.subjects.is_empty() {

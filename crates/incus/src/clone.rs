@@ -9,7 +9,7 @@ use crate::Incus;
 use crate::address::{self, Placement};
 use crate::lifecycle::{fresh_id, is_taken};
 use crate::model::{Keys, Raw, key};
-use crate::spec;
+use crate::{maker, spec};
 
 impl Incus {
     /// A copy of a checkpoint, or of the instance as it is: Incus copies a
@@ -25,8 +25,7 @@ impl Incus {
         let (from, home) = match label {
             Some(label) => {
                 // A checkpoint does not say where it is: its pixel does.
-                let both =
-                    tokio::join!(self.snapshot_of(source, label), self.raw(source, false));
+                let both = tokio::join!(self.snapshot_of(source, label), self.raw(source, false));
                 let home = both.1?.location;
                 (both.0?, home)
             }
@@ -136,6 +135,7 @@ impl Incus {
         };
         spec::meta_config(&meta, &mut config);
         config.insert(key::MAKING.into(), String::new());
+        config.insert(key::CLONING.into(), maker::current());
         config
     }
 }

@@ -1,7 +1,7 @@
 //! Making, starting, stopping, listing and removing pixels.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pixels_core::{CreateOpts, Error, Exec, Instance, Name, Result, Status, StopOpts, What};
 use serde_json::{Value, json};
@@ -15,6 +15,9 @@ use crate::{policy, spec};
 
 /// How long a new pixel may take to boot and get an address.
 const READY: Duration = Duration::from_secs(60);
+/// After how many seconds a guest is asked again to shut down: an init that is
+/// still booting loses the signal that asks it.
+const ASK_AGAIN: u64 = 10;
 
 impl Incus {
     /// An instance's path.
@@ -206,17 +209,29 @@ impl Incus {
     }
 
     pub(crate) async fn stop_instance(&self, name: &Name, opts: StopOpts) -> Result<()> {
-        let seconds = opts.timeout.as_secs().max(1);
-        let body = json!({"action": "stop", "timeout": seconds, "force": opts.force});
-        let Err(e) = self.set_state(name, body).await else { return Ok(()) };
-        match self.raw(name, false).await?.status() {
-            Status::Stopped => Ok(()),
-            _ if opts.force || !matches!(e.kind(), Error::Backend { .. }) => Err(e),
-            _ => Err(Error::Timeout {
-                what: format!("clean shutdown of {name}"),
-                after: opts.timeout,
+        let mut left = opts.timeout.as_secs().max(1);
+        loop {
+            let step = if opts.force { left } else { left.min(ASK_AGAIN) };
+            let begun = Instant::now();
+            let body = json!({"action": "stop", "timeout": step, "force": opts.force});
+            let Err(e) = self.set_state(name, body).await else { return Ok(()) };
+            match self.raw(name, false).await?.status() {
+                Status::Stopped => return Ok(()),
+                _ if opts.force || !matches!(e.kind(), Error::Backend { .. }) => return Err(e),
+                _ => {}
             }
-            .with_hint(format!("pixels stop --force {name} kills it"))),
+            left = left.saturating_sub(step);
+            if left == 0 {
+                return Err(Error::Timeout {
+                    what: format!("clean shutdown of {name}"),
+                    after: opts.timeout,
+                }
+                .with_hint(format!("pixels stop --force {name} kills it")));
+            }
+            // Refused sooner than asked for: that is no matter of patience.
+            if begun.elapsed().as_secs() + 1 < step {
+                return Err(e);
+            }
         }
     }
 
@@ -284,7 +299,9 @@ impl Incus {
     /// Whether an instance is one that a create left half-made and that
     /// nobody is making any more.
     pub(crate) fn is_abandoned(&self, raw: &Raw) -> bool {
-        raw.meta_key(key::MAKING).is_some_and(maker::is_gone)
+        let gone = |key| raw.meta_key(key).is_some_and(maker::is_gone);
+        let started = raw.status().is_running() || raw.meta_key(key::POWER).is_some();
+        gone(key::MAKING) || (!started && gone(key::CLONING))
     }
 
     /// Guards an instance that is being made: unless kept it is removed.
@@ -334,6 +351,8 @@ fn image_error(e: MakeError, image: &str, server: &str) -> Error {
     }
     if text.contains("failed getting remote image info")
         || text.contains("failed remote image download")
+        // Through another member of a cluster.
+        || text.contains("failed parsing stream")
     {
         let MakeError::Other(fault) = e else { return e.into() };
         return Error::Unreachable { target: format!("image server {server}"), reason: fault.message().to_owned() }

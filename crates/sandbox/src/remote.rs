@@ -52,11 +52,8 @@ pub fn save(config: &Config, trusted: &Trusted) -> std::result::Result<Saved, Co
             ConfigError::new(path.display().to_string(), None, "a configured path is UTF-8")
         })
     };
-    let (cert, key, pin) = (
-        text(&trusted.client_cert)?,
-        text(&trusted.client_key)?,
-        text(&trusted.server_cert)?,
-    );
+    let (cert, key, pin) =
+        (text(&trusted.client_cert)?, text(&trusted.client_key)?, text(&trusted.server_cert)?);
     let mut values = vec![
         ("remote", trusted.remote.as_str()),
         ("client_cert", &cert),
@@ -74,8 +71,7 @@ pub fn save(config: &Config, trusted: &Trusted) -> std::result::Result<Saved, Co
 
 /// What of this process's surroundings wins over the file.
 fn overruled(config: &Config, trusted: &Trusted) -> Option<String> {
-    if let Some(source @ (Source::Env { .. } | Source::Flag { .. })) =
-        config.source("incus.remote")
+    if let Some(source @ (Source::Env { .. } | Source::Flag { .. })) = config.source("incus.remote")
     {
         return Some(format!("{source} sets another remote"))
             .filter(|_| config.incus.remote.as_deref() != Some(trusted.remote.as_str()));

@@ -3,7 +3,7 @@ use std::time::Duration;
 use clap::Args;
 use pixels_core::{ConsoleOpts, Error, Name};
 
-use super::exec::pass_term;
+use super::exec::{pass_term, warn};
 use crate::context::{Context, Job};
 use crate::exit::Outcome;
 use crate::stream;
@@ -49,6 +49,7 @@ pub async fn console(job: &mut Job<'_>, name: &Name, root: bool) -> Outcome {
     let pixels = job.pixels.clone();
     let process =
         job.operate(&format!("opening {name}"), async |_| pixels.console(name, opts).await).await?;
+    warn(job.ui, &process);
     let raw = Raw::enter().map_err(super::terminal_failed)?;
     // A shell ignores what asks it to end; its terminal going away ends it.
     let outcome = stream::pump(process, &mut job.watch.signals, Duration::ZERO).await;

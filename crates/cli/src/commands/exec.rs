@@ -3,13 +3,14 @@ use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use clap::Args;
-use pixels_core::{ExecOpts, Name, TtySize};
+use pixels_core::{ExecOpts, Name, Process, TtySize};
 
 use super::values::{self, EnvVar};
 use crate::context::{Context, Job};
 use crate::exit::Outcome;
 use crate::stream::{self, GRACE};
 use crate::tty::{self, Raw};
+use crate::ui::Ui;
 
 /// Run a command in a pixel and exit with its code
 ///
@@ -73,10 +74,18 @@ pub async fn exec(job: &mut Job<'_>, name: &Name, mut opts: ExecOpts, tty: bool)
     let pixels = job.pixels.clone();
     let process =
         job.operate(&format!("reaching {name}"), async |_| pixels.exec(name, opts).await).await?;
+    warn(job.ui, &process);
     let raw = if tty { Raw::enter().map_err(super::terminal_failed)? } else { None };
     let outcome = stream::pump(process, &mut job.watch.signals, GRACE).await;
     drop(raw);
     outcome
+}
+
+/// Says what is lost where the backend could not run the command as it should.
+pub fn warn(ui: Ui, process: &Process) {
+    for warning in &process.warnings {
+        ui.warn(warning);
+    }
 }
 
 /// Works our own terminal and streams into what is to be run.

@@ -63,7 +63,7 @@ impl Run {
         exec::prepare(&mut opts, self.tty);
         let (shape, names) = (self.shape, self.name.into_iter().collect());
         ctx.run(async |job| {
-            let pixels = job.pixels.clone();
+            let (pixels, ui) = (job.pixels.clone(), job.ui);
             let mut signals =
                 Signals::new().map_err(|e| Error::backend("signals", e.to_string()))?;
             job.watch
@@ -72,6 +72,7 @@ impl Run {
                     let drive = async |_, process| {
                         // While the command runs, signals and the terminal are its own.
                         meter.hold(true);
+                        exec::warn(ui, &process);
                         let outcome = match raw(self.tty) {
                             Ok(raw) => {
                                 let outcome = stream::pump(process, &mut signals, GRACE).await;

@@ -33,7 +33,6 @@ static TURNS: RwLock<()> = RwLock::new(());
 enum Turn {
     Among(#[allow(dead_code)] RwLockReadGuard<'static, ()>),
     Alone(#[allow(dead_code)] RwLockWriteGuard<'static, ()>),
-    None,
 }
 
 /// A home directory with a configuration, and the pixels whose names begin
@@ -42,7 +41,23 @@ pub struct World {
     home: TempDir,
     prefix: String,
     rig: &'static Rig,
+    /// No other test uses the daemon.
+    alone: bool,
+}
+
+/// A world of one test's.
+pub struct Own {
+    world: World,
+    // Behind the world: its pixels are destroyed in the same turn.
     _turn: Turn,
+}
+
+impl Deref for Own {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.world
+    }
 }
 
 /// The world that tests share which do no harm to its pixel.
@@ -81,14 +96,17 @@ extern "C" fn at_exit() {
 
 impl World {
     /// A world of the test's own; other tests use the daemon at the same time.
-    pub fn new() -> Self {
-        Self::make(Turn::Among(TURNS.read().unwrap_or_else(PoisonError::into_inner)))
+    #[allow(clippy::new_ret_no_self, reason = "the turn belongs to it")]
+    pub fn new() -> Own {
+        let turn = Turn::Among(TURNS.read().unwrap_or_else(PoisonError::into_inner));
+        Own { world: Self::make(false), _turn: turn }
     }
 
     /// A world of the test's own while no other test uses the daemon: for those
     /// that stop or kill it. [`World::mend`] brings it up again.
-    pub fn alone() -> Self {
-        Self::make(Turn::Alone(TURNS.write().unwrap_or_else(PoisonError::into_inner)))
+    pub fn alone() -> Own {
+        let turn = Turn::Alone(TURNS.write().unwrap_or_else(PoisonError::into_inner));
+        Own { world: Self::make(true), _turn: turn }
     }
 
     /// One for all tests of the process, with a running pixel in it that they
@@ -101,12 +119,12 @@ impl World {
             // panic in an `extern "C"` function aborts.
             let registered = unsafe { libc::atexit(at_exit) };
             assert_eq!(registered, 0, "atexit");
-            Self::make(Turn::None)
+            Self::make(false)
         });
         Shared { world, _turn: turn }
     }
 
-    fn make(turn: Turn) -> Self {
+    fn make(alone: bool) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let rig = Rig::server().unwrap_or_else(|e| {
             panic!("these tests need a real Incus: {e:#}\nhint: rig/up brings one up (as root)")
@@ -116,7 +134,7 @@ impl World {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         // Process, time and count: enough to differ from all that share the machine.
         let prefix = format!("c{:x}-{:x}-{count}-", std::process::id(), nanos & 0xff_ffff);
-        let world = Self { home, prefix, rig, _turn: turn };
+        let world = Self { home, prefix, rig, alone };
         world.config("");
         world
     }
@@ -248,7 +266,8 @@ impl World {
     }
 
     /// The processes in a pixel whose command line contains `marker`, one line
-    /// each. The marker is to be unique; what asks here does not have it in its own.
+    /// each. The marker is to be unique and
+    /// without single quotes; what asks here does not have it in its own.
     pub fn processes(&self, pixel: &str, marker: &str) -> String {
         let (first, rest) = marker.split_at(1);
         self.sh(pixel, &format!("{}; true", list_marked(first, rest)))
@@ -260,10 +279,10 @@ impl World {
         self.until(pixel, &format!("[ -z \"$({})\" ]", list_marked(first, rest)));
     }
 
-    /// Waits until `count` processes in a pixel have `marker` in their command lines.
-    pub fn until_count(&self, pixel: &str, marker: &str, count: usize) {
+    /// Waits until `least` or more processes in a pixel have `marker` in their command lines.
+    pub fn until_least(&self, pixel: &str, marker: &str, least: usize) {
         let (first, rest) = marker.split_at(1);
-        self.until(pixel, &format!("[ \"$({} | wc -l)\" = {count} ]", list_marked(first, rest)));
+        self.until(pixel, &format!("[ \"$({} | wc -l)\" -ge {least} ]", list_marked(first, rest)));
     }
 
     /// Kills the daemon with kill -9. Only in a world that is [`World::alone`].
@@ -277,7 +296,7 @@ impl World {
     }
 
     fn rig_up(&self, args: &[&str]) {
-        assert!(matches!(self._turn, Turn::Alone(_)), "other tests use the daemon");
+        assert!(self.alone, "other tests use the daemon");
         assert!(!self.rig.is_external(), "this Incus is not the rig's to kill");
         let up = self.rig.var("PIXELS_RIG_UP").unwrap();
         let mut command = Command::new(up);
@@ -320,7 +339,7 @@ impl Drop for World {
 fn list_marked(first: &str, rest: &str) -> String {
     format!(
         "for p in /proc/[0-9]*; do c=$(tr '\\0' ' ' 2>/dev/null <$p/cmdline) || continue; \
-         case \"$c\" in *{first}''{rest}*) echo \"${{p#/proc/}} $c\";; esac; done"
+         case \"$c\" in *'{first}''{rest}'*) echo \"${{p#/proc/}} $c\";; esac; done"
     )
 }
 

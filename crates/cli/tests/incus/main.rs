@@ -1,10 +1,16 @@
 //! The program on a real Incus: the rig's, or the one that
 //! `PIXELS_TEST_INCUS_SOCKET` names. Without either these tests fail.
 
+mod cancel;
 mod clones;
+mod cluster;
 mod exec;
+mod fidelity;
 mod files;
 mod harness;
+mod plain;
+mod remote;
+mod terminal;
 
 /// A file that is in here and not in the list above would never run.
 #[test]

@@ -8,6 +8,8 @@
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
+use pixels_guest_api::SIGNAL_KILL_TREE;
+
 use crate::sys::fd;
 
 /// Between two looks. The kernel tells a pipe's writer when there is room, not
@@ -16,7 +18,7 @@ const FIRST: Duration = Duration::from_micros(50);
 const LAST: Duration = Duration::from_millis(10);
 
 /// Returns when nothing is left in stdout and stderr, or nobody reads them any
-/// more, or A is gone.
+/// more, or A is gone or told to end it all.
 pub(crate) fn wait(control: &OwnedFd) {
     let mut pipes: Vec<RawFd> = vec![fd::STDOUT, fd::STDERR];
     let mut pause = FIRST;
@@ -33,8 +35,10 @@ pub(crate) fn wait(control: &OwnedFd) {
         }
         if fds[0].revents != 0 {
             let mut signals = [0; 64];
-            if matches!(fd::read(control.as_raw_fd(), &mut signals), Ok(0) | Err(_)) {
-                return;
+            match fd::read(control.as_raw_fd(), &mut signals) {
+                Ok(0) | Err(_) => return,
+                Ok(n) if signals[..n].iter().any(|s| i32::from(*s) == SIGNAL_KILL_TREE) => return,
+                Ok(_) => {}
             }
         }
         pipes.retain(|pipe| {
