@@ -11,6 +11,9 @@ use crate::report::{self, Counts, Report};
 use crate::rig::{self, Part, Rig};
 use crate::{checks, docs};
 
+/// What the names of tests contain that are left to `cargo xtask full`.
+const FULL: &str = "full_";
+
 /// Test binaries that need the rig, with what they are run with. Whatever is
 /// not named here runs without one.
 const ON_SERVER: [RigTests; 3] = [
@@ -29,7 +32,7 @@ const ON_SERVER: [RigTests; 3] = [
     RigTests {
         name: "the program on a real Incus",
         target: "incus",
-        filters: &["--skip", "cluster::"],
+        filters: &["--skip", "cluster::", "--skip", FULL],
         subjects: "",
     },
 ];
@@ -37,9 +40,8 @@ const ON_SERVER: [RigTests; 3] = [
 /// The same on the cluster.
 const ON_CLUSTER: [RigTests; 1] = [RigTests {
     name: "smoke test on a cluster",
-    package: "pixels",
     target: "incus",
-    filters: &["cluster::"],
+    filters: &["cluster::", "--skip", FULL],
     subjects: "",
 }];
 
@@ -93,10 +95,12 @@ impl Run {
             }
         }
         self.check("size of Cargo.lock", checks::lock_size);
+        self.check("tests that SECURITY.md names", checks::claims);
+        // Some tests run examples as programs; `cargo test` would build them as tests.
+        self.check("examples", checks::examples);
         let targets = plain_targets()?;
         let mut unit = cargo();
-        unit.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
-        unit.args(["--lib", "--bins", "--examples"]);
+        unit.args(["test", "--workspace", "--locked", "--no-fail-fast", "--lib", "--bins"]);
         for target in &targets {
             unit.args(["--test", target]);
         }

@@ -71,25 +71,6 @@ impl Context {
         runtime.shutdown_background();
         outcome
     }
-
-    /// Does one operation that needs no backend, with progress, until it is
-    /// done or a signal wants us to end.
-    ///
-    /// # Errors
-    /// The operation's, or [`Failure::Interrupted`].
-    pub fn alone<T>(
-        &self,
-        what: &str,
-        work: impl AsyncFnOnce() -> Result<T>,
-    ) -> Result<T, Failure> {
-        let runtime = runtime()?;
-        let done = runtime.block_on(async {
-            let mut signals = Signals::new().map_err(system)?;
-            supervised(self.ui, &mut signals, what, async |_| work().await).await
-        });
-        runtime.shutdown_background();
-        done
-    }
 }
 
 fn system(e: std::io::Error) -> Error {
@@ -100,7 +81,7 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)
 }
 
-/// See [`Job::supervise`].
+/// See [`Watch::supervise`].
 async fn supervised<T>(
     ui: Ui,
     signals: &mut Signals,

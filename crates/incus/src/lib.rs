@@ -41,6 +41,7 @@ use pixels_core::{
     Label, Name, Result, Settings, Snapshot, StopOpts, What,
 };
 use pixels_wire::Client;
+use tokio::sync::Semaphore;
 
 use crate::api::{Api, Fault, PROJECTS, Path};
 use crate::background::Background;
@@ -61,6 +62,8 @@ pub struct Incus {
     guest: Arc<guest::Guest>,
     /// Addresses that creates of this process have chosen and the daemon may not know yet.
     claimed: Arc<Mutex<BTreeSet<Ipv4Addr>>>,
+    /// Turns at starting commands.
+    launching: Arc<Semaphore>,
 }
 
 /// Makes the backend from its settings; see [`Incus::new`].
@@ -87,6 +90,7 @@ impl Incus {
             config: Arc::new(config),
             background: Background::default(),
             claimed: Arc::default(),
+            launching: Arc::new(Semaphore::new(exec::STARTING)),
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pixels_core::{CreateOpts, Error, Exec, Instance, Name, Result, Status, StopOpts, What};
 use serde_json::{Value, json};
@@ -17,6 +17,9 @@ use crate::{policy, spec};
 
 /// How long a new pixel may take to boot and get an address.
 const READY: Duration = Duration::from_secs(60);
+/// After how many seconds a guest is asked again to shut down: an init that is
+/// still booting loses the signal that asks it.
+const ASK_AGAIN: u64 = 10;
 
 impl Incus {
     /// An instance's path.
@@ -204,17 +207,29 @@ impl Incus {
     }
 
     pub(crate) async fn stop_instance(&self, name: &Name, opts: StopOpts) -> Result<()> {
-        let seconds = opts.timeout.as_secs().max(1);
-        let body = json!({"action": "stop", "timeout": seconds, "force": opts.force});
-        let Err(e) = self.set_state(name, body).await else { return Ok(()) };
-        match self.raw(name, false).await?.status() {
-            Status::Stopped => Ok(()),
-            _ if opts.force || !matches!(e.kind(), Error::Backend { .. }) => Err(e),
-            _ => Err(Error::Timeout {
-                what: format!("clean shutdown of {name}"),
-                after: opts.timeout,
+        let mut left = opts.timeout.as_secs().max(1);
+        loop {
+            let step = if opts.force { left } else { left.min(ASK_AGAIN) };
+            let begun = Instant::now();
+            let body = json!({"action": "stop", "timeout": step, "force": opts.force});
+            let Err(e) = self.set_state(name, body).await else { return Ok(()) };
+            match self.raw(name, false).await?.status() {
+                Status::Stopped => return Ok(()),
+                _ if opts.force || !matches!(e.kind(), Error::Backend { .. }) => return Err(e),
+                _ => {}
             }
-            .with_hint(format!("pixels stop --force {name} kills it"))),
+            left = left.saturating_sub(step);
+            if left == 0 {
+                return Err(Error::Timeout {
+                    what: format!("clean shutdown of {name}"),
+                    after: opts.timeout,
+                }
+                .with_hint(format!("pixels stop --force {name} kills it")));
+            }
+            // Refused sooner than asked for: that is no matter of patience.
+            if begun.elapsed().as_secs() + 1 < step {
+                return Err(e);
+            }
         }
     }
 
@@ -380,10 +395,18 @@ impl Drop for HalfMade {
 }
 
 impl Incus {
-    /// Ends what the daemon is doing with an instance: calls it off where that is
-    /// possible, else waits for it.
+    /// Waits for what the daemon is doing with an instance: a task goes on when
+    /// the client that asked for it is gone.
+    pub(crate) async fn settled(&self, name: &Name) {
+        for op in self.api.tasks_on(&name.instance()).await.unwrap_or_default() {
+            let path = format!("/1.0/operations/{}", op.id);
+            let _ = self.api.wait_operation(&path, None).await;
+        }
+    }
+
+    /// As [`Incus::settled`], calling off what can be.
     async fn settle(&self, name: &Name) {
-        for op in self.api.operations_on(&name.instance()).await.unwrap_or_default() {
+        for op in self.api.tasks_on(&name.instance()).await.unwrap_or_default() {
             let path = format!("/1.0/operations/{}", op.id);
             // A download can be called off; most operations cannot and are waited for.
             let _ = self.api.delete(Path::new(&path)).await;

@@ -213,7 +213,13 @@ pub(crate) fn image_error(e: MakeError, image: &str, server: &str) -> Error {
             .with_hint(format!("{who}: pixels image list shows what is at hand"));
     }
     let asked = format!("get \"{}", server.to_ascii_lowercase());
-    if says(&["failed getting remote image info", "failed remote image download", &asked]) {
+    // The third is what it is through another member of a cluster.
+    if says(&[
+        "failed getting remote image info",
+        "failed remote image download",
+        "failed parsing stream",
+        &asked,
+    ]) {
         let (reason, hint) = unreached(&lower).unwrap_or((&message, SERVER));
         tracing::debug!(message, "image server");
         let target = format!("image server {server}");

@@ -2,10 +2,11 @@ use std::io::{self, IsTerminal, Read};
 
 use clap::{Args, Subcommand};
 use pixels_core::{Error, text};
-use pixels_sandbox::remote;
+use pixels_sandbox::remote::{self, Saved, Trusted};
 
 use crate::context::Context;
 use crate::exit::{Failure, Outcome};
+use crate::ui::Ui;
 
 /// Use an Incus on another machine
 #[derive(Debug, Args)]
@@ -35,42 +36,46 @@ const MOST: u64 = 64 * 1024;
 impl Remote {
     pub fn run(self, ctx: &Context) -> Outcome {
         let Verb::Trust { token } = self.verb;
-        let config = ctx.config()?;
         let token = match token {
             Some(token) if token != "-" => token,
             _ => read_token(ctx)?,
         };
-        let trusted =
-            ctx.alone("asking for trust", async || remote::redeem(&config, &token).await)?;
-        let saved = remote::save(&config, &trusted).map_err(Failure::Config)?;
-        if ctx.ui.json {
-            ctx.ui.json_out(&serde_json::json!({
-                "remote": trusted.remote,
-                "project": trusted.project,
-                "client_cert": trusted.client_cert,
-                "client_key": trusted.client_key,
-                "server_cert": trusted.server_cert,
-                "config": saved.file,
-                "already_trusted": trusted.already,
-            }))?;
-        } else {
-            let already = if trusted.already { " already" } else { "" };
-            ctx.ui.line(text::clean(&format!("{}{already} trusts this client", trusted.remote)))?;
-        }
-        ctx.ui.note(format!("set in {}", text::clean(&saved.file.to_string_lossy())));
-        if trusted.already {
-            ctx.ui.note(
-                "the token was not needed: `incus config trust list-tokens` on the server shows it",
-            );
-        }
-        if let Some(old) = saved.replaced {
-            ctx.ui.warn(&format!("the remote was {old} before"));
-        }
-        if let Some(why) = saved.overruled {
-            ctx.ui.warn(&format!("it is not used: {why}"));
-        }
-        Ok(0)
+        ctx.run_unopened(async |config, watch| {
+            let redeemed = watch
+                .supervise("asking for trust", async |_| remote::redeem(&config, &token).await);
+            let trusted = redeemed.await?;
+            let saved = remote::save(&config, &trusted).map_err(Failure::Config)?;
+            report(watch.ui, &trusted, &saved)
+        })
     }
+}
+
+fn report(ui: Ui, trusted: &Trusted, saved: &Saved) -> Outcome {
+    if ui.json {
+        ui.json_out(&serde_json::json!({
+            "remote": trusted.remote,
+            "project": trusted.project,
+            "client_cert": trusted.client_cert,
+            "client_key": trusted.client_key,
+            "server_cert": trusted.server_cert,
+            "config": saved.file,
+            "already_trusted": trusted.already,
+        }))?;
+    } else {
+        let already = if trusted.already { " already" } else { "" };
+        ui.line(text::clean(&format!("{}{already} trusts this client", trusted.remote)))?;
+    }
+    ui.note(format!("set in {}", text::clean(&saved.file.to_string_lossy())));
+    if trusted.already {
+        ui.note("no token was needed: `incus config trust list-tokens` on the server shows whether this one is left");
+    }
+    if let Some(old) = &saved.replaced {
+        ui.warn(&format!("the remote was {old} before"));
+    }
+    if let Some(why) = &saved.overruled {
+        ui.warn(&format!("it is not used: {why}"));
+    }
+    Ok(0)
 }
 
 /// One line of stdin, asked for if a person sits there.

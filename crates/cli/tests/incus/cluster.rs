@@ -8,12 +8,12 @@ use std::process::Command;
 use pixels_testkit::rig::Rig;
 use serde_json::Value;
 
-use crate::harness::{PATIENCE, Running, World};
+use crate::harness::{Own, PATIENCE, Running, World};
 
 /// A world whose configuration names the cluster's first member. The pixels
 /// of its prefix are gone when it is dropped.
 struct Cluster {
-    world: World,
+    world: Own,
     rig: &'static Rig,
     /// Members are killed here: one test at a time, also of several processes.
     _turn: File,
@@ -22,10 +22,13 @@ struct Cluster {
 impl Cluster {
     fn new() -> Self {
         let rig = Rig::cluster().unwrap_or_else(|e| {
-            panic!("these tests need a cluster: {e:#}\nhint: rig/up cluster brings one up (as root)")
+            panic!(
+                "these tests need a cluster: {e:#}\nhint: rig/up cluster brings one up (as root)"
+            )
         });
         let id = rig.var("PIXELS_RIG_ID").unwrap_or("default");
-        let turn = File::create(std::env::temp_dir().join(format!("pixels-cluster-{id}.lock"))).unwrap();
+        let turn =
+            File::create(std::env::temp_dir().join(format!("pixels-cluster-{id}.lock"))).unwrap();
         turn.lock().unwrap();
         let world = World::new();
         let file = |path: std::path::PathBuf| format!("{path:?}");
@@ -85,7 +88,7 @@ impl Drop for Cluster {
 #[test]
 fn a_whole_life_on_another_member() {
     let cluster = Cluster::new();
-    let world = &cluster.world;
+    let world: &World = &cluster.world;
     let name = world.name("far");
     world.ok(["create", &name, "--target", "n2"]);
     let listed = cluster.listed(&name).unwrap();
@@ -96,7 +99,8 @@ fn a_whole_life_on_another_member() {
     let done = world.feed(["exec", &name, "--", "sh", "-c", "cat; echo apart >&2; exit 7"], "in");
     assert_eq!((done.code, done.text().as_str(), done.err().as_str()), (Some(7), "in", "apart\n"));
     let mut console = world.pty(["console", &name]);
-    console.send(b"echo a$((20+3))b; exit 5\n").unwrap();
+    console.expect(b"# ", PATIENCE).unwrap();
+    console.send(b"echo a$((20+3))b; exit 5\r").unwrap();
     console.expect(b"a23b", PATIENCE).unwrap();
     assert_eq!(console.wait(PATIENCE).unwrap().code(), Some(5));
 
@@ -123,9 +127,12 @@ fn a_whole_life_on_another_member() {
         .map(|pixel| world.sh(pixel, "cat /etc/machine-id; cat /sys/class/net/eth0/address"))
         .collect();
     for (at, id) in ids.iter().enumerate() {
-        assert!(ids[at + 1..].iter().all(|other| {
-            other.lines().zip(id.lines()).all(|(a, b)| a != b)
-        }), "{ids:?}");
+        assert!(
+            ids[at + 1..]
+                .iter()
+                .all(|other| { other.lines().zip(id.lines()).all(|(a, b)| a != b) }),
+            "{ids:?}"
+        );
     }
     for clone in [&near, &third] {
         world.sh(clone, "test -e /root/file && ! test -e /root/later");
@@ -141,7 +148,7 @@ fn a_whole_life_on_another_member() {
     assert_eq!(done.code, Some(1), "{done:?}");
     assert_eq!(
         done.err(),
-        "error: cluster member n9 not found\nhint: `incus cluster list` shows what there is\n"
+        "error: cluster member \"n9\" not found\nhint: `incus cluster list` shows what there is\n"
     );
 }
 
@@ -159,7 +166,7 @@ fn full_a_running_pixel_is_cloned_to_another_member() {
         return;
     }
     let cluster = Cluster::new();
-    let world = &cluster.world;
+    let world: &World = &cluster.world;
     let (name, copy) = (world.name("run"), world.name("copy"));
     world.ok(["create", &name, "--target", "n2"]);
     world.sh(&name, "echo kept >/root/kept; sync");
@@ -176,7 +183,7 @@ fn full_a_member_that_is_down() {
         return;
     }
     let cluster = Cluster::new();
-    let world = &cluster.world;
+    let world: &World = &cluster.world;
     let (near, far, none) = (world.name("near"), world.name("far"), world.name("none"));
     world.ok(["create", &near, "--target", "n2"]);
     world.ok(["create", &far, "--target", "n3"]);

@@ -27,9 +27,8 @@ fn configured(incus: &str) -> Own {
     world
 }
 
-/// As it is for the rig's remote, one key replaced.
-fn remote(key: &str, value: &str) -> Own {
-    let world = World::new();
+/// Configures the rig's remote, with one key replaced.
+fn remote(world: &World, key: &str, value: &str) {
     let rig = world.rig();
     let show = |path: std::path::PathBuf| path.display().to_string();
     let keys = [
@@ -46,7 +45,6 @@ fn remote(key: &str, value: &str) -> Own {
         .map(|(k, v)| format!("{k} = {v:?}\n"))
         .collect();
     world.config_whole(&format!("backend = \"incus\"\n[incus]\n{lines}"));
-    world
 }
 
 #[test]
@@ -101,7 +99,8 @@ fn this_user_may_not_use_the_socket() {
 
 #[test]
 fn nothing_listens_at_the_remote() {
-    let world = remote("remote", "https://127.0.0.1:1");
+    let world = World::new();
+    remote(&world, "remote", "https://127.0.0.1:1");
     let text = "error: cannot reach incus at https://127.0.0.1:1: connection refused\n\
                 hint: nothing listens there: start the daemon (systemctl start incus)\n";
     fails(&world.pixels(["list"]), 1, text);
@@ -124,11 +123,11 @@ fn certificates_that_cannot_be_used() {
         ("client_key", other_key, "it is not the key of incus.client_cert"),
         ("server_cert", "/", "it is a directory"),
     ] {
-        let world = remote(key, value);
+        remote(&world, key, value);
         let text = format!("error: invalid incus.{key} {value:?}: {rule}\n");
         fails(&world.pixels(["list"]), 1, &text);
     }
-    let world = remote("client_key", "");
+    remote(&world, "client_key", "");
     let cert = world.rig().client_cert().unwrap();
     let text = format!(
         "error: invalid incus.client_cert and incus.client_key {cert:?}: \
@@ -148,7 +147,7 @@ fn the_server_is_another_than_the_pinned_one() {
     let theirs = std::fs::read(world.rig().server_cert().unwrap()).unwrap();
     let theirs = pixels_fingerprint(&pem_to_der(&theirs));
     let place = world.rig().https().unwrap();
-    let world = remote("server_cert", file.to_str().unwrap());
+    remote(&world, "server_cert", file.to_str().unwrap());
     let text = format!(
         "error: cannot reach incus at {place}: the server's certificate has fingerprint \
          {theirs}, not {shown}\n\
@@ -162,7 +161,7 @@ fn the_server_is_another_than_the_pinned_one() {
     // A CA that has not signed it, and the host's own CAs.
     let client = world.rig().client_cert().unwrap();
     for value in [client.to_str().unwrap(), ""] {
-        let world = remote("server_cert", value);
+        remote(&world, "server_cert", value);
         let text = format!(
             "error: cannot reach incus at {place}: the server's certificate is not signed by a \
              trusted CA\nhint: set [incus] server_cert to the server's certificate, or run \

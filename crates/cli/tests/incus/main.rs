@@ -2,6 +2,8 @@
 //! `PIXELS_TEST_INCUS_SOCKET` names. Without either these tests fail.
 
 mod cancel;
+mod clones;
+mod cluster;
 mod doctor;
 mod exec;
 mod faults;
@@ -9,8 +11,10 @@ mod faults_create;
 mod faults_kill;
 mod faults_space;
 mod fidelity;
+mod files;
 mod harness;
 mod plain;
+mod remote;
 mod requests;
 mod rest;
 mod terminal;
