@@ -25,15 +25,8 @@ fn root(test: &str) -> bool {
 fn bind(source: &CStr, target: &CStr) -> io::Result<()> {
     let none = std::ptr::null();
     // SAFETY: both paths are NUL-terminated; a bind mount takes no data.
-    match unsafe {
-        libc::mount(
-            source.as_ptr(),
-            target.as_ptr(),
-            none,
-            libc::MS_BIND,
-            none.cast(),
-        )
-    } {
+    match unsafe { libc::mount(source.as_ptr(), target.as_ptr(), none, libc::MS_BIND, none.cast()) }
+    {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
@@ -93,10 +86,7 @@ fn read(machine: &Path, name: &str) -> String {
 fn version() {
     let out = Command::new(GUEST).arg("version").output().unwrap();
     let text = String::from_utf8(out.stdout).unwrap();
-    assert!(
-        text.starts_with("pixels-guest ") && text.ends_with(" protocol 1\n"),
-        "{text}"
-    );
+    assert!(text.starts_with("pixels-guest ") && text.ends_with(" protocol 1\n"), "{text}");
     let out = Command::new(GUEST).arg("nonsense").output().unwrap();
     assert_eq!(out.status.code(), Some(125));
 }
@@ -115,11 +105,9 @@ fn an_identity_is_renewed_once_per_token() {
     assert!(id.trim_end().bytes().all(|b| b.is_ascii_hexdigit()), "{id}");
     assert_eq!(read(m, "lib/dbus/machine-id"), id);
     assert_ne!(read(m, "etc/ssh/ssh_host_ed25519_key"), "old\n");
-    for gone in [
-        "etc/ssh/ssh_host_odd_key.pub",
-        "lib/dhcp/dhclient.eth0.leases",
-        "lib/systemd/random-seed",
-    ] {
+    for gone in
+        ["etc/ssh/ssh_host_odd_key.pub", "lib/dhcp/dhclient.eth0.leases", "lib/systemd/random-seed"]
+    {
         assert!(!m.join(gone).exists(), "{gone}");
     }
     assert_eq!(read(m, "etc/ssh/sshd_config"), "old\n");
@@ -205,11 +193,7 @@ fn ready_waits_no_longer_than_told() {
     }
     let before = Instant::now();
     let out = alone(&["ready", "300"]).output().unwrap();
-    assert_eq!(
-        (out.status.code(), out.stdout.len()),
-        (Some(1), 0),
-        "{out:?}"
-    );
+    assert_eq!((out.status.code(), out.stdout.len()), (Some(1), 0), "{out:?}");
     assert!(before.elapsed() >= Duration::from_millis(300));
     let out = alone(&["ready", "0"]).output().unwrap();
     assert_eq!(out.status.code(), Some(1));
@@ -227,9 +211,7 @@ fn ready_hears_of_an_address_that_comes_later() {
         ip link set b0 up; ip link set a0 up
         ip addr add 192.0.2.7/24 dev a0
         wait $waiter";
-    let out = Command::new("unshare")
-        .args(["-n", "sh", "-c", script, GUEST])
-        .output();
+    let out = Command::new("unshare").args(["-n", "sh", "-c", script, GUEST]).output();
     match out {
         Ok(out) if out.status.success() => assert_eq!(out.stdout, b"192.0.2.7\n"),
         other => panic!("it needs unshare, and ip with veth: {other:?}"),

@@ -128,10 +128,7 @@ fn signals_reach_the_commands_group() {
         let running = Running::start(&script(&text));
         running.signal(number);
         let outcome = running.end();
-        assert_eq!(
-            (outcome.code(), outcome.text()),
-            (9, format!("got {name}\n"))
-        );
+        assert_eq!((outcome.code(), outcome.text()), (9, format!("got {name}\n")));
     }
     let running = Running::start(&script("sleep 1000 & echo up; wait"));
     running.signal(libc::SIGTERM);
@@ -170,13 +167,7 @@ fn what_the_command_leaves_behind_lives_on_unless_asked() {
     assert_eq!(left.len(), 1);
     kill(left[0], libc::SIGKILL);
     let mut rest = Vec::new();
-    running
-        .child
-        .stdout
-        .take()
-        .unwrap()
-        .read_to_end(&mut rest)
-        .unwrap();
+    running.child.stdout.take().unwrap().read_to_end(&mut rest).unwrap();
 
     request.kill_on_exit = true;
     assert_eq!(Running::start(&request).end().code(), 3);
@@ -198,11 +189,6 @@ fn a_supervisor_that_dies_is_an_error() {
         kill(pid, libc::SIGKILL);
     }
     let mut text = String::new();
-    child
-        .stderr
-        .take()
-        .unwrap()
-        .read_to_string(&mut text)
-        .unwrap();
+    child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
     assert_eq!(text, "error: the guest supervisor died of signal 9\n");
 }

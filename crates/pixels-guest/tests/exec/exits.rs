@@ -38,12 +38,7 @@ fn what_cannot_run_is_reported() {
     let here = dir.path().to_str().unwrap();
     for login in [false, true] {
         for (command, kind, code, errno) in [
-            (
-                "pixels-no-such-command",
-                ReportKind::NotFound,
-                127,
-                libc::ENOENT,
-            ),
+            ("pixels-no-such-command", ReportKind::NotFound, 127, libc::ENOENT),
             ("/no/such/command", ReportKind::NotFound, 127, libc::ENOENT),
             ("", ReportKind::NotFound, 127, libc::ENOENT),
             ("/etc/passwd/x", ReportKind::NotFound, 127, libc::ENOTDIR),
@@ -57,10 +52,7 @@ fn what_cannot_run_is_reported() {
             assert_eq!((report.kind, report.errno), (kind, errno), "{command}");
             assert_eq!(outcome.code(), code, "{command}");
             assert_eq!(i32::from(report.exit_code), code);
-            assert_eq!(
-                (&outcome.stdout[..], &outcome.stderr[..]),
-                (&b""[..], &b""[..])
-            );
+            assert_eq!((&outcome.stdout[..], &outcome.stderr[..]), (&b""[..], &b""[..]));
         }
     }
 }
@@ -102,11 +94,7 @@ fn a_bad_directory_is_an_error_and_never_another_directory() {
             request.cwd = Some(cwd.into());
             let outcome = run(&request);
             let report = outcome.report.as_ref().expect(cwd);
-            assert_eq!(
-                (report.kind, report.errno),
-                (ReportKind::Cwd, errno),
-                "{cwd}"
-            );
+            assert_eq!((report.kind, report.errno), (ReportKind::Cwd, errno), "{cwd}");
             assert_eq!((outcome.code(), outcome.text()), (125, String::new()));
         }
     }
@@ -122,17 +110,11 @@ fn users_are_found_fallen_back_from_or_reported() {
     };
     assert_eq!(id(UserSpec::Root).text(), "0:0:/root\n");
     let missing = b"pixels-no-such-user".to_vec();
-    assert_eq!(
-        id(UserSpec::NameOrRoot(missing.clone())).text(),
-        "0:0:/root\n"
-    );
+    assert_eq!(id(UserSpec::NameOrRoot(missing.clone())).text(), "0:0:/root\n");
     let outcome = id(UserSpec::Name(missing));
     assert_eq!(outcome.report.as_ref().unwrap().kind, ReportKind::User);
     assert_eq!(outcome.code(), 125);
-    let numbers = UserSpec::Ids {
-        uid: 54321,
-        gid: 54322,
-    };
+    let numbers = UserSpec::Ids { uid: 54321, gid: 54322 };
     assert_eq!(id(numbers).text(), "54321:54322:/\n");
 }
 
@@ -175,10 +157,7 @@ fn a_bad_request_is_reported_under_its_nonce_or_in_words() {
     let mut frame = request.encode().unwrap();
     frame[7] = 99;
     let outcome = feed(&frame);
-    assert_eq!(
-        outcome.report.as_ref().unwrap().kind,
-        ReportKind::BadRequest
-    );
+    assert_eq!(outcome.report.as_ref().unwrap().kind, ReportKind::BadRequest);
     assert_eq!(outcome.code(), 125);
     frame[0] = b'!';
     let outcome = feed(&frame);
@@ -186,9 +165,5 @@ fn a_bad_request_is_reported_under_its_nonce_or_in_words() {
     assert_eq!(outcome.stderr, b"error: not an exec request\n");
     let outcome = feed(&frame[..10]);
     assert_eq!(outcome.code(), 125);
-    assert!(
-        outcome
-            .stderr
-            .starts_with(b"error: cannot read the request")
-    );
+    assert!(outcome.stderr.starts_with(b"error: cannot read the request"));
 }

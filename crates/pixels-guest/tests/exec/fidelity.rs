@@ -48,11 +48,7 @@ fn seen(outcome: &Outcome) -> Seen {
             (pair[..at].to_vec(), pair[at + 1..].to_vec())
         })
         .collect();
-    Seen {
-        argv: list(argv),
-        env,
-        cwd: rest.strip_suffix(b"\0").unwrap_or(rest).to_vec(),
-    }
+    Seen { argv: list(argv), env, cwd: rest.strip_suffix(b"\0").unwrap_or(rest).to_vec() }
 }
 
 fn byte() -> impl Strategy<Value = u8> {
@@ -73,17 +69,8 @@ fn text() -> impl Strategy<Value = Vec<u8>> {
 
 fn name() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
-        prop::sample::select(vec![
-            &b"a-b"[..],
-            b"1",
-            b"A.B",
-            b"IFS",
-            b"PS4",
-            b"_",
-            b"PWD",
-            b"-x"
-        ])
-        .prop_map(<[u8]>::to_vec),
+        prop::sample::select(vec![&b"a-b"[..], b"1", b"A.B", b"IFS", b"PS4", b"_", b"PWD", b"-x"])
+            .prop_map(<[u8]>::to_vec),
         vec(byte().prop_filter("not =", |b| *b != b'='), 1..12),
     ]
 }
@@ -151,16 +138,9 @@ fn the_last_of_two_variables_wins_and_the_users_are_set() {
     need_root!("the_last_of_two_variables_wins_and_the_users_are_set");
     let home = Home::new("/bin/bash", "export A=profile B=profile");
     let mut request = script(SHOW);
-    request.env = vec![
-        (b"A".to_vec(), b"1".to_vec()),
-        (b"A".to_vec(), b"2".to_vec()),
-    ];
+    request.env = vec![(b"A".to_vec(), b"1".to_vec()), (b"A".to_vec(), b"2".to_vec())];
     let seen = seen(&home.run(request, b""));
-    let get = |name: &str| {
-        seen.env
-            .get(name.as_bytes())
-            .map(|v| String::from_utf8_lossy(v))
-    };
+    let get = |name: &str| seen.env.get(name.as_bytes()).map(|v| String::from_utf8_lossy(v));
     assert_eq!(get("A").unwrap(), "2");
     assert_eq!(get("B").unwrap(), "profile");
     assert_eq!(get("USER").unwrap(), "tester");

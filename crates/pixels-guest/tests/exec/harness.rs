@@ -49,10 +49,7 @@ pub fn unique() -> String {
 /// A direct request: as root, without a login shell.
 pub fn direct(argv: &[&str]) -> ExecRequest {
     let argv = argv.iter().map(|a| a.as_bytes().to_vec()).collect();
-    ExecRequest {
-        login: false,
-        ..ExecRequest::new(Nonce(*b"\x01nonce of a test"), argv)
-    }
+    ExecRequest { login: false, ..ExecRequest::new(Nonce(*b"\x01nonce of a test"), argv) }
 }
 
 /// A direct request for a shell script.
@@ -62,10 +59,7 @@ pub fn script(text: &str) -> ExecRequest {
 
 /// `nobody`, by number.
 pub fn nobody() -> UserSpec {
-    UserSpec::Ids {
-        uid: NOBODY,
-        gid: NOBODY,
-    }
+    UserSpec::Ids { uid: NOBODY, gid: NOBODY }
 }
 
 /// What came of a run.
@@ -92,11 +86,7 @@ impl Outcome {
 /// A started A, its request not yet sent.
 pub fn start() -> Command {
     let mut command = Command::new(GUEST);
-    command
-        .arg("exec")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.arg("exec").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
@@ -131,12 +121,7 @@ pub fn collect(mut child: Child, nonce: Nonce) -> Outcome {
     let report = filter.finish(&mut stderr);
     let status = child.wait().unwrap();
     let stdout = reader.join().unwrap();
-    Outcome {
-        status,
-        stdout,
-        stderr,
-        report,
-    }
+    Outcome { status, stdout, stderr, report }
 }
 
 /// Runs a request with an empty stdin.
@@ -287,12 +272,7 @@ pub fn terminal(rows: u16, cols: u16) -> (File, OwnedFd) {
     assert!(host >= 0);
     // SAFETY: fresh and owned by nobody else.
     let host = unsafe { File::from_raw_fd(host) };
-    let size = libc::winsize {
-        ws_row: rows,
-        ws_col: cols,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
+    let size = libc::winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: a descriptor of a terminal, and a size that outlives the call.
     let guest = unsafe {
         assert_eq!(libc::grantpt(host.as_raw_fd()), 0);

@@ -9,10 +9,7 @@ use crate::harness::*;
 fn a_profile_cannot_eat_stdin_or_dirty_stdout() {
     need_root!("a_profile_cannot_eat_stdin_or_dirty_stdout");
     for shell in ["/bin/sh", "/bin/bash"] {
-        let home = Home::new(
-            shell,
-            "echo noise; cat; umask 027; cd /; export X=1; PATH=$PATH:/x",
-        );
+        let home = Home::new(shell, "echo noise; cat; umask 027; cd /; export X=1; PATH=$PATH:/x");
         let outcome = home.run(direct(&["cat"]), b"input");
         assert_eq!((outcome.code(), outcome.text()), (0, "input".into()));
         assert!(outcome.stderr.ends_with(b"noise\n"), "{outcome:?}");
@@ -42,10 +39,7 @@ fn a_profile_that_exits_is_reported() {
         let outcome = home.run(script("echo ran"), b"");
         let report = outcome.report.as_ref().unwrap();
         assert_eq!(report.kind, ReportKind::LoginShell);
-        assert_eq!(
-            report.message,
-            "the login shell exited with 3 before the command started"
-        );
+        assert_eq!(report.message, "the login shell exited with 3 before the command started");
         assert_eq!((outcome.code(), outcome.text()), (125, String::new()));
     }
 }
@@ -76,8 +70,5 @@ fn an_empty_command_is_the_login_shell() {
     need_root!("an_empty_command_is_the_login_shell");
     let home = Home::new("/bin/bash", "export X=profile");
     let outcome = home.run(direct(&[]), b"echo $0 $X\nexit 5\n");
-    assert_eq!(
-        (outcome.code(), outcome.text()),
-        (5, "-bash profile\n".into())
-    );
+    assert_eq!((outcome.code(), outcome.text()), (5, "-bash profile\n".into()));
 }

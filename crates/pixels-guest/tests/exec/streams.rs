@@ -10,20 +10,13 @@ use crate::harness::*;
 fn sixty_four_mebibytes_pass_unchanged() {
     need_root!("sixty_four_mebibytes_pass_unchanged");
     let mut data = vec![0; 64 << 20];
-    File::open("/dev/urandom")
-        .unwrap()
-        .read_exact(&mut data)
-        .unwrap();
+    File::open("/dev/urandom").unwrap().read_exact(&mut data).unwrap();
     for login in [false, true] {
         let mut request = direct(&["cat"]);
         request.login = login;
         let outcome = run_with(start(), &request, data.clone());
         assert_eq!(outcome.code(), 0);
-        assert!(
-            outcome.stdout == data,
-            "differs, {} bytes",
-            outcome.stdout.len()
-        );
+        assert!(outcome.stdout == data, "differs, {} bytes", outcome.stdout.len());
         assert_eq!(outcome.stderr, b"");
     }
 }
@@ -65,31 +58,16 @@ fn not_one_byte_of_the_commands_input_is_taken() {
 fn stderr_stays_apart_and_streams_end_when_the_command_ends_them() {
     need_root!("stderr_stays_apart_and_streams_end_when_the_command_ends_them");
     let outcome = run(&script("echo out; echo err >&2"));
-    assert_eq!(
-        (&outcome.stdout[..], &outcome.stderr[..]),
-        (&b"out\n"[..], &b"err\n"[..])
-    );
+    assert_eq!((&outcome.stdout[..], &outcome.stderr[..]), (&b"out\n"[..], &b"err\n"[..]));
 
     // The command closes its output and waits: only with nobody else holding it
     // does the reader see the end.
     let request = script("echo up; exec >&-; read line; exit 4");
     let mut running = Running::start(&request);
     let mut rest = Vec::new();
-    running
-        .child
-        .stdout
-        .as_mut()
-        .unwrap()
-        .read_to_end(&mut rest)
-        .unwrap();
+    running.child.stdout.as_mut().unwrap().read_to_end(&mut rest).unwrap();
     assert_eq!(rest, b"");
-    running
-        .child
-        .stdin
-        .as_mut()
-        .unwrap()
-        .write_all(b"go\n")
-        .unwrap();
+    running.child.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
     assert_eq!(running.end().code(), 4);
 }
 

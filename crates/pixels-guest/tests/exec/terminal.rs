@@ -98,10 +98,7 @@ fn size_modes_term_and_exit_code() {
         drop(kept);
         let (code, seen) = session.end(guest);
         // Nothing of the request was echoed.
-        assert_eq!(
-            String::from_utf8_lossy(&seen),
-            "33 101\r\nscreen-256color\r\n"
-        );
+        assert_eq!(String::from_utf8_lossy(&seen), "33 101\r\nscreen-256color\r\n");
         assert_eq!(code, 7);
     }
 }
