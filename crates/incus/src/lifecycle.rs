@@ -351,6 +351,8 @@ fn image_error(e: MakeError, image: &str, server: &str) -> Error {
         || text.contains("failed remote image download")
         // Through another member of a cluster.
         || text.contains("failed parsing stream")
+        // Its index is remembered, the image itself is not.
+        || text.contains(&format!("get \"{}", server.trim_end_matches('/').to_ascii_lowercase()))
     {
         let MakeError::Other(fault) = e else { return e.into() };
         return Error::Unreachable { target: format!("image server {server}"), reason: fault.message().to_owned() }
