@@ -32,6 +32,11 @@ pub fn clippy() -> Result<()> {
     succeed(clippy.args(["--", "-D", "warnings"]))
 }
 
+/// Every example builds.
+pub fn examples() -> Result<()> {
+    succeed(cargo().args(["build", "--workspace", "--locked", "--quiet", "--examples"]))
+}
+
 /// The number of packages in Cargo.lock.
 pub fn lock_size() -> Result<()> {
     let lock = std::fs::read_to_string(root().join("Cargo.lock"))?;
@@ -41,6 +46,24 @@ pub fn lock_size() -> Result<()> {
         packages < PACKAGES,
         "Cargo.lock has {packages} packages; fewer than {PACKAGES} are allowed"
     );
+    Ok(())
+}
+
+/// Every test that SECURITY.md names, as `path::function`, exists.
+pub fn claims() -> Result<()> {
+    let text = std::fs::read_to_string(root().join("SECURITY.md"))?;
+    let mut named = 0;
+    for word in text.split('`').skip(1).step_by(2) {
+        let Some((path, test)) = word.rsplit_once("::").filter(|(path, _)| path.ends_with(".rs"))
+        else {
+            continue;
+        };
+        let source = std::fs::read_to_string(root().join("crates").join(path)).unwrap_or_default();
+        ensure!(source.contains(&format!("fn {test}(")), "there is no test {word}");
+        named += 1;
+    }
+    ensure!(named > 0, "SECURITY.md names no test");
+    report::line(&format!("{named} tests"));
     Ok(())
 }
 

@@ -4,6 +4,7 @@ mod checks;
 mod demo;
 mod dist;
 mod docs;
+mod full;
 mod process;
 mod report;
 mod rig;
@@ -19,6 +20,7 @@ usage: cargo xtask <chore>
 
   demo            a pixel's whole life on a real Incus, step by step
   test [--quick]  every check and every test; --quick: those that need no Incus
+  full            the long tests and the benchmarks; writes docs/benchmarks.md
   docs [--check]  docs/config.md from the table of keys
   dist [DIR]      man pages and shell completions, to DIR (target/dist)
 ";
@@ -40,6 +42,7 @@ fn chore() -> Result<ExitCode> {
         ["demo"] => return demo::run(),
         ["test"] => return test::run(false),
         ["test", "--quick"] => return test::run(true),
+        ["full"] => return full::run(),
         ["docs"] => docs::run(false)?,
         ["docs", "--check"] => docs::run(true)?,
         ["dist"] => dist::run(None)?,

@@ -10,6 +10,7 @@ use std::thread;
 
 use pixels_core::Writer;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, oneshot};
@@ -133,6 +134,40 @@ fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Waits until nobody reads `stream`, which may be never. Without this it takes
+/// a write to notice.
+pub async fn left(stream: Stream) {
+    let (tx, left) = oneshot::channel();
+    let watched = spawn("reader", move || {
+        let gone = match stream {
+            Stream::Out => until_left(io::stdout().as_fd()),
+            Stream::Err => until_left(io::stderr().as_fd()),
+        };
+        if gone {
+            let _ = tx.send(());
+        }
+    });
+    if watched.is_err() || left.await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Waits until a pipe has no other end, and says so; other things have none.
+fn until_left(fd: BorrowedFd<'_>) -> bool {
+    if !fstat(fd).is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Fifo) {
+        return false;
+    }
+    loop {
+        // No event is asked for: this one comes unasked.
+        let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::empty())];
+        match poll(&mut fds, None) {
+            Ok(_) if fds[0].revents().contains(PollFlags::ERR) => return true,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => return false,
+        }
+    }
 }
 
 fn wait(fd: BorrowedFd<'_>, what: PollFlags) {

@@ -1,6 +1,7 @@
 //! A command in a pixel, connected to our own streams and signals until it ends.
 
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
 use pixels_core::{Control, Error, ExitStatus, Process, Reader, Result, Signal};
@@ -20,6 +21,10 @@ const KILL_WAIT: Duration =
     if cfg!(test) { Duration::from_millis(300) } else { Duration::from_secs(5) };
 /// How long its last output may take to reach us once it was made to end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// How long a command may be silent when nobody reads what it writes: it may be
+/// about to end by itself.
+const UNREAD: Duration = Duration::from_secs(1);
 
 /// Why a stream of the command's came to an end that is not its own.
 #[derive(Debug)]
@@ -170,12 +175,16 @@ async fn drain(from: Option<Reader>, stream: Stream) -> Result<(), Cut> {
     let Some(mut from) = from else { return Ok(()) };
     let mut out = Output::start(stream)
         .map_err(|e| Cut::Error(Error::backend("starting a thread", e.to_string())))?;
+    let mut left = pin!(input::left(stream));
+    let mut unread = None;
     let read = loop {
         let mut chunk = Vec::with_capacity(CHUNK);
         tokio::select! {
             biased;
-            // Whoever reads ours may leave while the command is silent.
             error = out.refused() => return Err(refused(error)),
+            // Whoever reads ours may leave while the command is silent.
+            () = &mut left, if unread.is_none() => unread = Some(Instant::now() + UNREAD),
+            () = at(unread) => return Err(Cut::Pipe),
             n = from.read_buf(&mut chunk) => match n {
                 Ok(0) => break Ok(()),
                 Ok(_) => out.send(chunk).await,

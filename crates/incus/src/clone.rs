@@ -9,7 +9,7 @@ use crate::Incus;
 use crate::address::{self, Placement};
 use crate::lifecycle::{fresh_id, is_taken};
 use crate::model::{Keys, Raw, key};
-use crate::spec;
+use crate::{maker, spec};
 
 impl Incus {
     /// A copy of a checkpoint, or of the instance as it is: Incus copies a
@@ -135,6 +135,7 @@ impl Incus {
         };
         spec::meta_config(&meta, &mut config);
         config.insert(key::MAKING.into(), String::new());
+        config.insert(key::CLONING.into(), maker::current());
         config
     }
 }

@@ -91,7 +91,7 @@ impl Incus {
             "[Unit]\n\
              Description=Renew the identity of a cloned pixel\n\
              DefaultDependencies=no\n\
-             Before=sysinit.target systemd-networkd.service systemd-journal-flush.service ssh.service\n\
+             Before=sysinit.target systemd-tmpfiles-setup.service systemd-networkd.service systemd-journal-flush.service ssh.service\n\
              After=local-fs.target\n\
              ConditionVirtualization=container\n\
              \n\

@@ -299,7 +299,9 @@ impl Incus {
     /// Whether an instance is one that a create left half-made and that
     /// nobody is making any more.
     pub(crate) fn is_abandoned(&self, raw: &Raw) -> bool {
-        raw.meta_key(key::MAKING).is_some_and(maker::is_gone)
+        let gone = |key| raw.meta_key(key).is_some_and(maker::is_gone);
+        let started = raw.status().is_running() || raw.meta_key(key::POWER).is_some();
+        gone(key::MAKING) || (!started && gone(key::CLONING))
     }
 
     /// Guards an instance that is being made: unless kept it is removed.
@@ -399,10 +401,18 @@ impl Drop for HalfMade {
 }
 
 impl Incus {
-    /// Ends what the daemon is doing with an instance: calls it off where that is
-    /// possible, else waits for it.
+    /// Waits for what the daemon is doing with an instance: a task goes on when
+    /// the client that asked for it is gone.
+    pub(crate) async fn settled(&self, name: &Name) {
+        for op in self.api.tasks_on(&name.instance()).await.unwrap_or_default() {
+            let path = format!("/1.0/operations/{}", op.id);
+            let _ = self.api.wait_operation(&path, None).await;
+        }
+    }
+
+    /// As [`Incus::settled`], calling off what can be.
     async fn settle(&self, name: &Name) {
-        for op in self.api.operations_on(&name.instance()).await.unwrap_or_default() {
+        for op in self.api.tasks_on(&name.instance()).await.unwrap_or_default() {
             let path = format!("/1.0/operations/{}", op.id);
             // A download can be called off; most operations cannot and are waited for.
             let _ = self.api.delete(Path::new(&path)).await;

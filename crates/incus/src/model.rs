@@ -18,6 +18,12 @@ pub(crate) mod key {
     pub const ID: &str = "user.pixels.id";
     /// Present while it is being made: `<boot id>/<pid>/<start time>` of the maker.
     pub const MAKING: &str = "user.pixels.making";
+    /// As [`MAKING`], of a clone. One request makes it whole, so nothing takes this
+    /// away again: it counts only until the clone has been started once.
+    pub const CLONING: &str = "user.pixels.cloning";
+    /// The daemon's own: whether it ran when it was last looked at. Absent until
+    /// the first start; never copied.
+    pub const POWER: &str = "volatile.last_state.power";
     /// `1` where the guest renews its own identity at boot.
     pub const BOOT_UNIT: &str = "user.pixels.boot-unit";
     /// When it may be destroyed, RFC 3339.

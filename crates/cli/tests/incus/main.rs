@@ -2,9 +2,11 @@
 //! `PIXELS_TEST_INCUS_SOCKET` names. Without either these tests fail.
 
 mod cancel;
+mod clones;
 mod cluster;
 mod exec;
 mod fidelity;
+mod files;
 mod harness;
 mod plain;
 mod remote;
