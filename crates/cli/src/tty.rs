@@ -38,7 +38,8 @@ impl Raw {
         raw.make_raw();
         *SAVED.lock().unwrap_or_else(PoisonError::into_inner) = Some(modes);
         let guard = Self(());
-        tcsetattr(&stdin, OptionalActions::Flush, &raw)?;
+        // Not flushed: what was typed ahead is for the other side.
+        tcsetattr(&stdin, OptionalActions::Now, &raw)?;
         Ok(Some(guard))
     }
 }

@@ -67,8 +67,7 @@ fn check(
     }
     let mut line: Vec<OsString> = vec!["exec".into(), "--cwd".into(), dir.clone()];
     for (key, value) in env {
-        line.push("--env".into());
-        line.push(OsString::from_vec([key, &b"="[..], value].concat()));
+        line.push(OsString::from_vec([b"--env=", &key[..], b"=", value].concat()));
     }
     line.extend([pixel, "--", "python3", "-c", TELL].map(OsString::from));
     line.extend(args.iter().map(|a| OsString::from_vec(a.clone())));

@@ -16,6 +16,9 @@ use crate::identity;
 use crate::sys::process::{self, End, Fork, Pid, Waited};
 use crate::sys::{errno, fd, tty};
 
+/// The signals that ask a command to end.
+const ENDING: [i32; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
+
 /// Runs one request. `control` is the pipe from A.
 pub(crate) fn run(control: OwnedFd) -> i32 {
     let alone = process::new_session()
@@ -107,8 +110,10 @@ fn supervise(mut request: ExecRequest, control: &OwnedFd, terminal: bool) -> i32
     }
 
     let code = match watch(command, control, &children, deadline) {
-        Outcome::Ended(end) => {
-            if kill_on_exit {
+        Outcome::Ended(end, asked) => {
+            // What the command left behind on purpose stays. After a request to end
+            // nothing is on purpose, and the client can no longer ask for it to go.
+            if kill_on_exit || asked {
                 tree::kill(None);
             }
             finish(&nonce, end, through_shell, &report_in)
@@ -134,7 +139,8 @@ fn supervise(mut request: ExecRequest, control: &OwnedFd, terminal: bool) -> i32
 
 /// Why the watch is over.
 enum Outcome {
-    Ended(End),
+    /// The command has ended; after a signal that wants it to, or not.
+    Ended(End, bool),
     /// A is gone, or was told to end the tree.
     Cancelled,
     TimedOut,
@@ -147,10 +153,11 @@ fn watch(
     children: &OwnedFd,
     deadline: Option<Instant>,
 ) -> Outcome {
+    let mut asked = false;
     loop {
         while let Waited::Ended(pid, end) = process::wait(-1, false) {
             if pid == command {
-                return Outcome::Ended(end);
+                return Outcome::Ended(end, asked);
             }
         }
         let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
@@ -177,6 +184,7 @@ fn watch(
                         if signal == SIGNAL_KILL_TREE {
                             return Outcome::Cancelled;
                         }
+                        asked |= ENDING.contains(&signal);
                         deliver(command, signal);
                     }
                 }
