@@ -1,16 +1,23 @@
 //! Man pages and completions. The binary writes them itself, from the same
 //! definitions that it parses its arguments with.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::process::{cargo, run_lines, target};
+use crate::report;
+
 /// Each shell with the name under which it looks for the file.
 const SHELLS: [(&str, &str); 3] = [("bash", "pixels"), ("zsh", "_pixels"), ("fish", "pixels.fish")];
 
 /// Writes `man/*.1` and `completions/*` below `dir`.
+///
+/// # Errors
+/// The binary does not build, or a file cannot be written.
 pub fn run(dir: Option<PathBuf>) -> Result<()> {
     let binary = build()?;
     let dir = dir.unwrap_or_else(|| target().join("dist"));
@@ -26,27 +33,20 @@ pub fn run(dir: Option<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-}
-
-/// The workspace's target directory.
-pub fn target() -> PathBuf {
-    match std::env::var_os("CARGO_TARGET_DIR") {
-        Some(dir) => dir.into(),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target"),
-    }
-}
-
-fn build() -> Result<PathBuf> {
-    let built = cargo().args(["build", "--quiet", "--package", "pixels"]).status()?;
-    if !built.success() {
-        bail!("the binary does not build");
+/// Builds the program for development, and says where it is.
+///
+/// # Errors
+/// It does not build.
+pub fn build() -> Result<PathBuf> {
+    let mut cargo = cargo();
+    cargo.args(["build", "--quiet", "--locked", "--package", "pixels"]);
+    if !run_lines(&mut cargo, report::line)?.success() {
+        bail!("the program does not build");
     }
     Ok(target().join("debug").join("pixels"))
 }
 
-fn output(binary: &Path, args: &[&std::ffi::OsStr]) -> Result<Vec<u8>> {
+fn output(binary: &Path, args: &[&OsStr]) -> Result<Vec<u8>> {
     let done = Command::new(binary).args(args).output()?;
     if !done.status.success() {
         bail!("{args:?}: {}", String::from_utf8_lossy(&done.stderr));

@@ -50,17 +50,22 @@ impl Context {
     }
 
     /// Runs `work` with a backend, then closes that, whatever came of it.
-    pub fn run(&self, work: impl AsyncFnOnce(&mut Job) -> Outcome) -> Outcome {
-        let config = self.config()?;
-        let system = |e: std::io::Error| Error::backend("starting the runtime", e.to_string());
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
-        let outcome = runtime.block_on(async {
-            let signals = Signals::new().map_err(system)?;
-            let pixels = Arc::new((self.open)(config)?);
-            let mut job = Job { pixels, signals, ui: self.ui };
+    pub fn run(&self, work: impl AsyncFnOnce(&mut Job<'_>) -> Outcome) -> Outcome {
+        let open = self.open;
+        self.run_unopened(async |config, watch| {
+            let mut job = Job { pixels: Arc::new(open(config)?), ui: watch.ui, watch };
             let outcome = work(&mut job).await;
             job.close(outcome).await
+        })
+    }
+
+    /// Runs `work` with a runtime and the signals, but without a backend.
+    pub fn run_unopened(&self, work: impl AsyncFnOnce(Config, &mut Watch) -> Outcome) -> Outcome {
+        let config = self.config()?;
+        let runtime = runtime()?;
+        let outcome = runtime.block_on(async {
+            let mut watch = Watch { signals: Signals::new().map_err(system)?, ui: self.ui };
+            work(config, &mut watch).await
         });
         // A read or a name lookup may still be blocked on a thread of its own.
         runtime.shutdown_background();
@@ -68,17 +73,82 @@ impl Context {
     }
 }
 
-/// A command at work.
-pub struct Job {
+fn system(e: std::io::Error) -> Error {
+    Error::backend("starting the runtime", e.to_string())
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)
+}
+
+/// See [`Watch::supervise`].
+async fn supervised<T>(
+    ui: Ui,
+    signals: &mut Signals,
+    what: &str,
+    work: impl AsyncFnOnce(&Meter) -> Result<T>,
+) -> Result<T, Failure> {
+    let meter = Meter::new(ui, what);
+    let mut work = pin!(work(&meter));
+    let mut ticks = interval_at(Instant::now() + PATIENCE, TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return Ok(done?),
+            signal = signals.end() => if !meter.held() {
+                return Err(Failure::Interrupted(signal.0));
+            },
+            _ = ticks.tick(), if ui.draws() => meter.tick(),
+        }
+    }
+}
+
+/// A command at work on a backend.
+pub struct Job<'a> {
     /// The backend.
     pub pixels: Arc<Pixels>,
+    /// What operations are done under.
+    pub watch: &'a mut Watch,
+    /// How to speak.
+    pub ui: Ui,
+}
+
+impl Job<'_> {
+    /// See [`Watch::operate`].
+    ///
+    /// # Errors
+    /// The operation's, or [`Failure::Interrupted`].
+    pub async fn operate<T>(
+        &mut self,
+        what: &str,
+        work: impl AsyncFnOnce(Progress) -> Result<T>,
+    ) -> Result<T, Failure> {
+        self.watch.operate(what, work).await
+    }
+
+    /// Waits for what goes on in the background. Whoever interrupts that leaves at once.
+    async fn close(self, outcome: Outcome) -> Outcome {
+        let closed = self.watch.operate("cleaning up", async |_| self.pixels.close().await).await;
+        match closed {
+            Err(Failure::Interrupted(signal)) => app::leave(exit::signalled(signal)),
+            // What was asked for has been done; something beside it has not.
+            Err(Failure::Error(error)) if outcome.is_ok() => self.ui.warn(&error.to_string()),
+            _ => {}
+        }
+        outcome
+    }
+}
+
+/// What operations are done under: signals and, for a person, progress.
+pub struct Watch {
     /// The signals that reach us.
     pub signals: Signals,
     /// How to speak.
     pub ui: Ui,
 }
 
-impl Job {
+impl Watch {
     /// Does one operation, with progress, until it is done or a signal wants us
     /// to end. The operation is then dropped, which makes the backend take back
     /// what was half-made; closing it waits for that.
@@ -93,53 +163,16 @@ impl Job {
         self.supervise(what, async |meter| work(meter.sink()).await).await
     }
 
-    /// As [`Job::operate`]; while `work` holds the meter, it sees to signals and
-    /// to the terminal itself.
+    /// As [`Watch::operate`]; while `work` holds the meter, it sees to signals
+    /// and to the terminal itself.
     ///
     /// # Errors
-    /// As [`Job::operate`].
+    /// As [`Watch::operate`].
     pub async fn supervise<T>(
         &mut self,
         what: &str,
         work: impl AsyncFnOnce(&Meter) -> Result<T>,
     ) -> Result<T, Failure> {
-        let meter = Meter::new(self.ui, what);
-        let mut work = pin!(work(&meter));
-        let mut ticks = interval_at(Instant::now() + PATIENCE, TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        loop {
-            tokio::select! {
-                biased;
-                done = &mut work => return Ok(done?),
-                signal = self.signals.end() => if !meter.held() {
-                    return Err(Failure::Interrupted(signal.0));
-                },
-                _ = ticks.tick(), if self.ui.draws() => meter.tick(),
-            }
-        }
-    }
-
-    /// Waits for what goes on in the background. Whoever interrupts that leaves at once.
-    async fn close(mut self, outcome: Outcome) -> Outcome {
-        let meter = Meter::new(self.ui, "cleaning up");
-        let mut closing = pin!(self.pixels.close());
-        let mut ticks = interval_at(Instant::now() + PATIENCE, TICK);
-        let closed = loop {
-            tokio::select! {
-                biased;
-                closed = &mut closing => break closed,
-                signal = self.signals.end() => app::leave(exit::signalled(signal.0)),
-                _ = ticks.tick(), if self.ui.draws() => meter.tick(),
-            }
-        };
-        drop(meter);
-        match (&outcome, closed) {
-            // It did not finish: what was asked for has not all been done.
-            (Ok(_), Err(error)) => {
-                self.ui.warn(&error.to_string());
-                outcome
-            }
-            _ => outcome,
-        }
+        supervised(self.ui, &mut self.signals, what, work).await
     }
 }

@@ -31,6 +31,7 @@ const COMMANDS: &[&[&str]] = &[
     &["pull"],
     &["image"],
     &["image", "list"],
+    &["remote", "trust"],
     &["doctor"],
     &["gc"],
     &["config", "show"],

@@ -110,4 +110,16 @@ pub trait FileSession: Send + Sync {
     async fn remove_dir(&self, path: &[u8]) -> Result<()>;
     /// Changes permission bits, owner and time of what `path` is, links followed.
     async fn set_attrs(&self, path: &[u8], opts: WriteOpts) -> Result<()>;
+    /// A name that nothing else has, for what is made next to its place and
+    /// renamed into it when it is whole. It begins with `.pixels-`.
+    fn temp_name(&self) -> Bytes {
+        use std::hash::{BuildHasher, Hasher};
+        let random = std::hash::RandomState::new().build_hasher().finish();
+        format!(".pixels-{random:016x}").into_bytes()
+    }
+    /// Whether this is something half-made, under a [`FileSession::temp_name`],
+    /// whose maker is gone: nothing will ever rename it into place.
+    fn is_leftover(&self, _entry: &DirEntry) -> bool {
+        false
+    }
 }

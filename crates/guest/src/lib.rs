@@ -71,4 +71,6 @@ pub mod face {
     pub const IDENTITY: &str = "identity";
     /// Renews a clone's identity and sets its address, before its network comes up.
     pub const BOOT: &str = "boot";
+    /// Sets permission bits, the special ones too: `chmod [--follow] <octal> <path>`.
+    pub const CHMOD: &str = "chmod";
 }

@@ -22,6 +22,9 @@ use crate::model::{Devices, Keys};
 /// Incus notices only when it starts the instance.
 pub(crate) const TRIES: usize = 8;
 
+/// What the lines of ours in `raw.lxc` begin with.
+const LOWLEVEL: &str = "lxc.net.0.ipv4.";
+
 /// What an address is in a new instance's keys.
 pub(crate) struct Placement {
     pub address: Ipv4Addr,
@@ -50,10 +53,12 @@ struct Lease {
 impl Incus {
     /// A free address for the only NIC in `devices`, if that is on a bridge of
     /// Incus's with DHCP. Whatever stands in the way means that DHCP decides.
+    /// `lowlevel`: `raw.lxc` is known to be allowed.
     pub(crate) async fn place(
         &self,
         devices: &Devices,
         avoid: &BTreeSet<Ipv4Addr>,
+        lowlevel: bool,
     ) -> Option<Placement> {
         let mut nics = devices.iter().filter(|(_, d)| d.get("type").is_some_and(|t| t == "nic"));
         let (device, nic) = nics.next()?;
@@ -63,11 +68,10 @@ impl Incus {
         }
         let network = nic.get("network")?;
         let at = Path::new("/1.0/networks").seg(network);
-        let (found, leases, lowlevel) = tokio::join!(
-            self.api.get(at.clone()),
-            self.api.get(at.seg("leases")),
-            self.lowlevel_allowed(),
-        );
+        let (found, leases, lowlevel) =
+            tokio::join!(self.api.get(at.clone()), self.api.get(at.seg("leases")), async {
+                lowlevel || self.lowlevel_allowed().await
+            },);
         let found: Network = found.and_then(|r| r.parse()).ok()?;
         let leases: Vec<Lease> = leases.and_then(|r| r.parse()).ok()?;
         let off = |key: &str| found.config.get(key).is_some_and(|v| v == "false");
@@ -99,8 +103,8 @@ impl Incus {
         struct Project {
             config: Keys,
         }
-        let name = self.api.project.as_deref().unwrap_or("default");
-        let reply = self.api.get(Path::new("/1.0/projects").seg(name)).await;
+        let path = Path::new("/1.0/projects").seg(self.api.project_name());
+        let reply = self.api.get(path).await;
         let Ok(project) = reply.and_then(|r| r.parse::<Project>()) else { return false };
         let is = |key: &str, value: &str| project.config.get(key).is_some_and(|v| v == value);
         !is("restricted", "true") || is("restricted.containers.lowlevel", "allow")
@@ -114,6 +118,11 @@ impl Incus {
     }
 }
 
+/// Whether an instance has an address that was put there through `raw.lxc`.
+pub(crate) fn is_lowlevel(config: &Keys) -> bool {
+    config.get("raw.lxc").is_some_and(|raw| raw.contains(LOWLEVEL))
+}
+
 /// Takes what an earlier placement put there out of an instance's keys.
 pub(crate) fn clear(config: &mut Keys, devices: &mut Devices) {
     for nic in devices.values_mut().filter(|d| d.get("type").is_some_and(|t| t == "nic")) {
@@ -123,7 +132,7 @@ pub(crate) fn clear(config: &mut Keys, devices: &mut Devices) {
     }
     config.insert(format!("environment.{NETWORK_VARIABLE}"), String::new());
     if let Some(raw) = config.get_mut("raw.lxc") {
-        let ours = |line: &&str| !line.trim_start().starts_with("lxc.net.0.ipv4.");
+        let ours = |line: &&str| !line.trim_start().starts_with(LOWLEVEL);
         *raw = raw.lines().filter(ours).collect::<Vec<_>>().join("\n");
     }
 }

@@ -20,6 +20,10 @@ pub(crate) struct Api {
 pub(crate) enum Fault {
     /// The daemon said so.
     Api { status: u16, message: String },
+    /// It does not know this client.
+    Untrusted { endpoint: String },
+    /// It knows this client, which may not use the project.
+    Forbidden { project: String },
     /// The pipe broke or was never there.
     Wire(WireError),
     /// The daemon's answer makes no sense.
@@ -142,6 +146,37 @@ impl Api {
         path: Path,
         body: Option<&Value>,
     ) -> Result<Reply, Fault> {
+        match self.send(method, path, body).await {
+            Err(Fault::Api { status: 403, message }) => Err(self.refusal(message).await),
+            other => other,
+        }
+    }
+
+    /// Why the daemon refuses. Its message is words; what it thinks of this
+    /// client and of the project can be asked.
+    async fn refusal(&self, message: String) -> Fault {
+        #[derive(Deserialize)]
+        struct Server {
+            auth: String,
+        }
+        let server = self.send(Method::GET, Path::new("/1.0"), None).await;
+        if server.and_then(Reply::parse::<Server>).is_ok_and(|s| s.auth != "trusted") {
+            return Fault::Untrusted { endpoint: self.http.endpoint().to_string() };
+        }
+        let project = self.project_name();
+        let path = Path::new("/1.0/projects").seg(project);
+        match self.send(Method::GET, path, None).await {
+            Err(Fault::Api { status: 403, .. }) => Fault::Forbidden { project: project.to_owned() },
+            _ => Fault::Api { status: 403, message },
+        }
+    }
+
+    /// The project that is used, also where none is configured.
+    pub fn project_name(&self) -> &str {
+        self.project.as_deref().unwrap_or("default")
+    }
+
+    async fn send(&self, method: Method, path: Path, body: Option<&Value>) -> Result<Reply, Fault> {
         let path = self.path(path);
         tracing::debug!(%method, path, "request");
         let mut request = Request::new(method, path);
@@ -170,6 +205,7 @@ impl Fault {
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Api { status, .. } => Some(*status),
+            Self::Untrusted { .. } | Self::Forbidden { .. } => Some(403),
             _ => None,
         }
     }
@@ -178,7 +214,7 @@ impl Fault {
     pub fn message(&self) -> &str {
         match self {
             Self::Api { message, .. } | Self::Answer(message) => message,
-            Self::Wire(_) => "",
+            Self::Wire(_) | Self::Untrusted { .. } | Self::Forbidden { .. } => "",
         }
     }
 
@@ -195,12 +231,22 @@ impl Fault {
     pub fn during(self, op: &str) -> Error {
         match self {
             Self::Wire(e) => wire_error(e),
-            Self::Api { status: 403, message } => untrusted(message, op),
-            Self::Api { message, .. } if is_full(&message) => {
-                Error::Exhausted { what: op.to_owned(), reason: message }.with_hint(
-                    "free space in the pool: pixels gc, pixels list, pixels checkpoint list <name>",
-                )
+            Self::Untrusted { endpoint } => Error::Denied {
+                what: format!("incus at {endpoint}"),
+                reason: "the daemon does not trust this client".into(),
             }
+            .with_hint(
+                "ask its owner for a token (incus config trust add <name>) and run pixels remote trust <token>",
+            ),
+            Self::Forbidden { project } => Error::Denied {
+                what: format!("project {project:?}"),
+                reason: "this client may use other projects only".into(),
+            }
+            .with_hint(PROJECTS),
+            Self::Api { status: 403, message } => {
+                Error::Denied { what: op.to_owned(), reason: message }
+            }
+            Self::Api { message, .. } if used_up(&message).is_some() => exhausted(op, &message),
             Self::Api { message, .. } => Error::backend(op, message),
             Self::Answer(message) => {
                 Error::backend(op, format!("unexpected answer from incus: {message}"))
@@ -209,23 +255,26 @@ impl Fault {
     }
 }
 
-fn untrusted(message: String, op: &str) -> Error {
-    let error = Error::Denied { what: op.to_owned(), reason: message };
-    error.with_hint(
-        "the daemon does not trust this client: ask its owner for `incus config trust add <name>` and run pixels remote trust <token>",
-    )
+/// The next step where a project is missing or forbidden.
+pub(crate) const PROJECTS: &str = "set [incus] project to one of `incus project list`";
+
+/// What is used up, if that is why something failed. Storage has no code of
+/// its own for it: the text is the kernel's, between paths of the host.
+pub(crate) fn used_up(message: &str) -> Option<&'static str> {
+    let message = message.to_ascii_lowercase();
+    [
+        ("no space left on device", "the storage pool is full"),
+        ("disk quota exceeded", "the disk's size is used up"),
+    ]
+    .into_iter()
+    .find_map(|(text, reason)| message.contains(text).then_some(reason))
 }
 
-/// Storage that is used up has no code of its own: the text is the kernel's.
-fn is_full(message: &str) -> bool {
-    [
-        "No space left on device",
-        "Disk quota exceeded",
-        "disk quota exceeded",
-        "no space left on device",
-    ]
-    .iter()
-    .any(|text| message.contains(text))
+fn exhausted(op: &str, message: &str) -> Error {
+    tracing::debug!(message, "out of space");
+    let reason = used_up(message).unwrap_or(message);
+    Error::Exhausted { what: op.to_owned(), reason: reason.to_owned() }
+        .with_hint("free space in the pool: pixels gc, pixels destroy, pixels checkpoint delete")
 }
 
 /// A failure of the pipe, with the next step.
@@ -235,7 +284,7 @@ pub(crate) fn wire_error(e: WireError) -> Error {
     match e {
         WireError::NoSocket { path } => {
             reason(format!("incus at {}", path.display()), "no such socket")
-                .with_hint("start the daemon, set [incus] socket or remote, or use --backend local")
+                .with_hint("start the daemon, or set [incus] socket or remote to where it listens")
         }
         WireError::PermissionDenied { path } => Error::Denied {
             what: format!("incus at {}", path.display()),
@@ -257,7 +306,7 @@ pub(crate) fn wire_error(e: WireError) -> Error {
         WireError::Tls { endpoint, kind } => tls_error(&endpoint, kind),
         WireError::Closed { endpoint } => {
             reason(format!("incus at {endpoint}"), "it closed the connection in the middle")
-                .with_hint("the daemon may have been restarted: pixels list shows what is there")
+                .with_hint("the daemon may have been restarted: pixels list shows what is there, and pixels gc removes what was left half-made")
         }
         other => Error::Backend {
             what: "incus".into(),

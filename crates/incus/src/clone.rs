@@ -9,7 +9,7 @@ use crate::Incus;
 use crate::address::{self, Placement};
 use crate::lifecycle::{fresh_id, is_taken};
 use crate::model::{Keys, Raw, key};
-use crate::spec;
+use crate::{maker, spec};
 
 impl Incus {
     /// A copy of a checkpoint, or of the instance as it is: Incus copies a
@@ -22,17 +22,33 @@ impl Incus {
         name: &Name,
         opts: CloneOpts,
     ) -> Result<Instance> {
-        let from = match label {
-            Some(label) => self.snapshot_of(source, label).await?,
-            None => self.raw(source, false).await?,
+        let (from, home) = match label {
+            Some(label) => {
+                // A checkpoint does not say where it is: its pixel does.
+                let both = tokio::join!(self.snapshot_of(source, label), self.raw(source, false));
+                let home = both.1?.location;
+                (both.0?, home)
+            }
+            None => {
+                let raw = self.raw(source, false).await?;
+                let home = raw.location.clone();
+                (raw, home)
+            }
         };
+        // Left to itself a cluster takes the member with the fewest instances,
+        // and what would be a snapshot there becomes a copy over the network.
+        let target = opts.target.clone().or_else(|| is_member(&home).then_some(home));
         let origin = label.map_or_else(|| source.to_string(), |l| format!("{source}:{l}"));
         let path =
             label.map_or_else(|| source.instance(), |l| format!("{}/{l}", source.instance()));
+        // What the source has, its project allows.
+        let lowlevel = address::is_lowlevel(&from.config);
         let mut avoid = BTreeSet::new();
         loop {
-            let placed = self.place(&from.expanded_devices, &avoid).await;
-            let made = self.clone_at(&from, &path, &origin, name, &opts, placed.as_ref()).await;
+            let placed = self.place(&from.expanded_devices, &avoid, lowlevel).await;
+            let made = self
+                .clone_at(&from, &path, &origin, name, &opts, target.as_deref(), placed.as_ref())
+                .await;
             self.unclaim(placed.as_ref());
             match (made, placed) {
                 (Err(e), Some(p)) if is_taken(&e, &p) && avoid.len() < address::TRIES => {
@@ -45,6 +61,7 @@ impl Incus {
     }
 
     /// One try, with the address that was chosen.
+    #[allow(clippy::too_many_arguments, reason = "what a clone is made from, as it was found")]
     async fn clone_at(
         &self,
         from: &Raw,
@@ -52,6 +69,7 @@ impl Incus {
         origin: &str,
         name: &Name,
         opts: &CloneOpts,
+        target: Option<&str>,
         placed: Option<&Placement>,
     ) -> Result<Instance> {
         let id = fresh_id();
@@ -78,10 +96,13 @@ impl Incus {
         });
         opts.progress.phase(format!("cloning {origin}"));
         let half = self.half_made(name, &id);
-        self.post_instance(name, &id, opts.target.as_deref(), &body).await?;
+        self.post_instance(&half, target, &body).await?;
         if from.meta_key(key::BOOT_UNIT).is_none() {
             opts.progress.phase("renewing its identity");
             self.renew_identity(name, &id).await?;
+            let whole = json!({"config": {key::MAKING: ""}});
+            let patched = self.api.patch(Self::at(name), &whole).await;
+            patched.map_err(|f| f.about(What::Pixel, name.as_str(), "clone"))?;
         }
         let instance = pixels_core::Backend::get(self, name).await?;
         half.keep();
@@ -93,7 +114,6 @@ impl Incus {
         match self.api.get(path).await {
             Ok(reply) => reply.parse().map_err(|f| f.during("read the checkpoint")),
             Err(fault) if fault.status() == Some(404) => {
-                self.raw(source, false).await?;
                 Err(Error::not_found(What::Checkpoint, format!("{source}:{label}")))
             }
             Err(fault) => Err(fault.during("read the checkpoint")),
@@ -119,7 +139,15 @@ impl Incus {
             owner: opts.owner.clone(),
         };
         spec::meta_config(&meta, &mut config);
-        config.insert(key::MAKING.into(), String::new());
+        // Without the boot unit it is not whole yet when it starts.
+        let alone = from.meta_key(key::BOOT_UNIT).is_some();
+        config.insert(key::MAKING.into(), if alone { String::new() } else { maker::current() });
+        config.insert(key::CLONING.into(), maker::current());
         config
     }
+}
+
+/// Whether a location names a member: a daemon that is no cluster says `none`.
+fn is_member(location: &str) -> bool {
+    !location.is_empty() && location != "none"
 }

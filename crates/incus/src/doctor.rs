@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use pixels_core::{Finding, Level, text};
+use pixels_core::{Error, Finding, Level, What, text};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::Incus;
 use crate::api::Path;
 use crate::model::{Devices, Keys};
+use crate::{Incus, spec};
 
 #[derive(Deserialize)]
 struct Server {
@@ -156,31 +156,57 @@ impl Incus {
             ];
         }
         let wanted = |p: &&Pool| self.config.pool.as_ref().is_none_or(|w| *w == p.name);
-        pools
-            .iter()
-            .filter(wanted)
-            .map(|p| {
-                let detail = format!("pool {} ({}, {})", p.name, p.driver, p.status.to_lowercase());
-                match p.driver.as_str() {
-                    "dir" => Finding::new(
+        if let (Some(name), None) = (&self.config.pool, pools.iter().find(wanted)) {
+            let error = Error::not_found(What::Pool, name);
+            let missing = Finding::new(Level::Fail, "storage", error.to_string());
+            return vec![missing.with_hint(spec::POOLS)];
+        }
+        let mut found = Vec::new();
+        for pool in pools.iter().filter(wanted) {
+            found.push(pool_finding(pool));
+            if pool.driver == "btrfs" && self.sizes_known(&pool.name).await == Some(false) {
+                found.push(
+                    Finding::new(
                         Level::Warn,
                         "storage",
                         format!(
-                            "{detail}: checkpoints and clones copy every byte, 6 to 40 times slower"
+                            "sizes of checkpoints are unknown: quotas are off on pool {}",
+                            pool.name
                         ),
                     )
                     .with_hint(
-                        "incus storage create fast btrfs, and set [defaults] pool = \"fast\"",
+                        "btrfs quota enable <where the pool is mounted>, on the daemon's host; \
+                         the first pixel with a disk size (--disk, or [defaults] disk) does the same",
                     ),
-                    "zfs" => Finding::new(
-                        Level::Ok,
-                        "storage",
-                        format!("{detail}: restoring past newer checkpoints is refused"),
-                    ),
-                    _ => Finding::new(Level::Ok, "storage", detail),
-                }
-            })
-            .collect()
+                );
+            }
+        }
+        found
+    }
+
+    /// Whether the pool counts what its volumes hold. A pool does not say; a
+    /// volume of it has no usage where it does not. `None` without any volume.
+    async fn sizes_known(&self, pool: &str) -> Option<bool> {
+        #[derive(Deserialize)]
+        struct Volume {
+            name: String,
+        }
+        #[derive(Deserialize)]
+        struct State {
+            #[serde(default)]
+            usage: Option<Usage>,
+        }
+        #[derive(Deserialize)]
+        struct Usage {
+            #[serde(default)]
+            used: u64,
+        }
+        let path = Path::new("/1.0/storage-pools").seg(pool).seg("volumes").seg("container");
+        let volumes: Vec<Volume> = self.ask(path.clone().query("recursion", "1")).await.ok()?;
+        // Snapshots are in the list too, as `volume/snapshot`.
+        let first = volumes.iter().find(|v| !v.name.contains('/'))?;
+        let state: State = self.ask(path.seg(&first.name).seg("state")).await.ok()?;
+        Some(state.usage.is_some_and(|u| u.used > 0))
     }
 
     async fn profile_finding(&self) -> Finding {
@@ -198,7 +224,7 @@ impl Incus {
         .filter(|(kind, _)| !has(kind))
         .filter(|(kind, _)| match *kind {
             "disk" => self.config.pool.is_none(),
-            _ => crate::spec::nic(&self.config).is_none(),
+            _ => spec::nic(&self.config).is_none(),
         })
         .collect();
         match lacks.into_iter().next() {
@@ -234,5 +260,23 @@ impl Incus {
                 .collect(),
             Err(finding) => vec![finding],
         }
+    }
+}
+
+fn pool_finding(pool: &Pool) -> Finding {
+    let detail = format!("pool {} ({}, {})", pool.name, pool.driver, pool.status.to_lowercase());
+    match pool.driver.as_str() {
+        "dir" => Finding::new(
+            Level::Warn,
+            "storage",
+            format!("{detail}: checkpoints and clones copy every byte, 6 to 40 times slower"),
+        )
+        .with_hint("incus storage create fast btrfs, and set [defaults] pool = \"fast\""),
+        "zfs" => Finding::new(
+            Level::Ok,
+            "storage",
+            format!("{detail}: restoring past newer checkpoints is refused"),
+        ),
+        _ => Finding::new(Level::Ok, "storage", detail),
     }
 }

@@ -29,6 +29,12 @@ use crate::lifecycle::random;
 use crate::streams::{self, ReportSlot};
 use crate::{Incus, plain};
 
+/// How often a command is asked for whose sockets came too late.
+const LAUNCHES: usize = 4;
+/// How many commands are being started at once: each needs four connections
+/// in time, over HTTPS with a handshake each. More at once is no faster.
+pub(crate) const STARTING: usize = 8;
+
 /// A command that the daemon has started.
 pub(crate) struct Launched {
     pub operation: String,
@@ -52,14 +58,40 @@ pub(crate) enum NotUp {
 impl Incus {
     /// Starts `command` in a pixel with sockets for its streams.
     ///
+    /// The daemon gives up on a command whose sockets are not all there within
+    /// a few seconds (five in Incus 6.0), which a busy machine can need for
+    /// them. It has not begun then, so it is simply asked for again.
+    ///
     /// # Errors
     /// `WrongState` for a pixel that does not run.
     pub(crate) async fn launch(
         &self,
         name: &Name,
-        mut body: Value,
+        body: Value,
         tty: Option<TtySize>,
     ) -> Result<Launched> {
+        let mut tries = 1;
+        loop {
+            match self.try_launch(name, body.clone(), tty).await? {
+                Ok(launched) => return Ok(launched),
+                Err(fault) if tries < LAUNCHES => {
+                    tracing::debug!(?fault, "the command's sockets came too late");
+                    tries += 1;
+                }
+                Err(fault) => return Err(fault.during(&format!("exec in {name}"))),
+            }
+        }
+    }
+
+    /// One try; the inner failure is that of a socket which the daemon refused.
+    async fn try_launch(
+        &self,
+        name: &Name,
+        mut body: Value,
+        tty: Option<TtySize>,
+    ) -> Result<std::result::Result<Launched, Fault>> {
+        // Never closed.
+        let _turn = self.launching.acquire().await;
         body["wait-for-websocket"] = json!(true);
         body["interactive"] = json!(tty.is_some());
         if let Some(size) = tty {
@@ -94,15 +126,22 @@ impl Incus {
             let secret = fds[fd].as_str().unwrap_or_default();
             // The secret is hexadecimal of the daemon's making.
             let path = format!("{operation}/websocket?secret={secret}");
-            self.api.http.websocket(&path).await.map_err(wire_error)
+            self.api.http.websocket(&path).await.map_err(Fault::from)
         };
-        if tty.is_some() {
-            let (main, control) = tokio::try_join!(open("0"), open("control"))?;
-            return Ok(Launched { operation, main, outputs: None, control });
+        let opened = async {
+            if tty.is_some() {
+                let (main, control) = tokio::try_join!(open("0"), open("control"))?;
+                return Ok((main, None, control));
+            }
+            let (control, main, out, err) =
+                tokio::try_join!(open("control"), open("0"), open("1"), open("2"))?;
+            Ok((main, Some((out, err)), control))
+        };
+        match opened.await {
+            Ok((main, outputs, control)) => Ok(Ok(Launched { operation, main, outputs, control })),
+            Err(fault @ Fault::Api { .. }) => Ok(Err(fault)),
+            Err(fault) => Err(fault.during("exec")),
         }
-        let (control, main, out, err) =
-            tokio::try_join!(open("control"), open("0"), open("1"), open("2"))?;
-        Ok(Launched { operation, main, outputs: Some((out, err)), control })
     }
 
     /// Starts the guest binary and waits until it has said that it is there:
@@ -167,14 +206,14 @@ impl Incus {
         }
     }
 
-    /// Runs another face of the guest binary as root: exit code, stdout, stderr
-    /// (both bounded, stderr stripped).
+    /// Runs another face of the guest binary as root, with these arguments byte
+    /// for byte: exit code, stdout, stderr (both bounded, stderr stripped).
     pub(crate) async fn guest_call(
         &self,
         name: &Name,
-        args: &[&str],
+        args: &[&[u8]],
     ) -> Result<(u8, Vec<u8>, String)> {
-        let path = self.guest.path()?;
+        let path = self.guest.path()?.as_bytes();
         let argv = std::iter::once(path).chain(args.iter().copied());
         let opts = ExecOpts { root: true, no_stdin: true, ..ExecOpts::new(argv) };
         let mut process = self.start(name, opts, false).await?;
@@ -405,7 +444,7 @@ impl Exec for Incus {
         }
         {
             let limit = timeout.as_millis().to_string();
-            let args = [api::face::READY, limit.as_str()];
+            let args = [api::face::READY.as_bytes(), limit.as_bytes()];
             let called = self.guest_call(name, &args);
             let (code, ..) =
                 tokio::time::timeout(timeout, called).await.map_err(|_| Error::Timeout {

@@ -8,16 +8,20 @@ use pixels_core::{
     Bytes, DirEntry, Error, FileKind, FileSession, FileStat, Files, Name, Owner, Reader, Result,
     What, WriteOpts, text,
 };
+use pixels_guest_api::face;
 
-use crate::Incus;
-use crate::api::Fault;
+use crate::api::{Fault, used_up};
 use crate::background::Background;
-use crate::lifecycle::fresh_id;
 use crate::sftp::{self, Attrs, Client, OpenFlags};
+use crate::{Incus, KIND, maker};
 
 /// A guest may swap a file for a FIFO between our look and our open, and the
 /// open of a FIFO waits for a writer.
 const OPEN: Duration = Duration::from_secs(20);
+
+/// Permission bits that the daemon's SFTP server drops: it takes a mode for one
+/// of Go's, which has these three elsewhere (seen with 6.0.4).
+const SPECIAL: u32 = 0o7000;
 
 /// As the kernel's own limit (path_resolution(7)).
 const LINKS: usize = 40;
@@ -37,13 +41,14 @@ impl Files for Incus {
             }
         };
         let client = Client::connect(pipe).await.map_err(|e| failure(e, b"/"))?;
-        Ok(Box::new(Session { client, background: self.background.clone() }))
+        Ok(Box::new(Session { client, incus: self.clone(), name: name.clone() }))
     }
 }
 
 struct Session {
     client: Client,
-    background: Background,
+    incus: Incus,
+    name: Name,
 }
 
 /// A failure, about `path`.
@@ -54,21 +59,16 @@ fn failure(error: sftp::Error, path: &[u8]) -> Error {
         sftp::Error::PermissionDenied => {
             Error::Denied { what: shown, reason: "not for this user".into() }
         }
-        sftp::Error::Failure { message } if is_full(&message) => {
-            Error::Exhausted { what: shown, reason: message }
-        }
-        sftp::Error::Failure { message } => Error::backend(shown, message),
+        sftp::Error::Failure { message } => match used_up(&message) {
+            Some(reason) => Error::Exhausted { what: shown, reason: reason.into() },
+            None => Error::backend(shown, message),
+        },
         sftp::Error::ConnectionLost => Error::Unreachable {
             target: "the pixel's files".into(),
             reason: "the connection was lost".into(),
         },
         other => Error::backend(shown, other.to_string()),
     }
-}
-
-fn is_full(message: &str) -> bool {
-    let message = message.to_ascii_lowercase();
-    message.contains("no space left") || message.contains("quota exceeded")
 }
 
 fn stat(attrs: &Attrs) -> FileStat {
@@ -157,24 +157,61 @@ impl Session {
         })?;
         let file = writer.finish().await.map_err(|e| failure(e, temp))?;
         file.close().await.map_err(|e| failure(e, temp))?;
-        self.apply(temp, opts).await?;
+        self.apply(temp, opts, false).await?;
         Ok(copied)
     }
 
-    /// Owner first: changing it drops set-user-id bits.
-    async fn apply(&self, path: &[u8], opts: WriteOpts) -> Result<()> {
+    /// That these permission bits can be set, before anything is changed.
+    async fn settable(&self, path: &[u8], mode: Option<u32>) -> Result<()> {
+        let special = mode.unwrap_or(0) & SPECIAL;
+        if special == 0 || self.incus.raw(&self.name, false).await?.status().is_running() {
+            return Ok(());
+        }
+        let names = [(0o4000, "set-user-id"), (0o2000, "set-group-id"), (0o1000, "sticky")];
+        let bits: Vec<_> =
+            names.iter().filter(|(bit, _)| special & bit != 0).map(|(_, name)| *name).collect();
+        let op = format!(
+            "the {} bit of {} while {} does not run",
+            bits.join(" and "),
+            text::clean_bytes(path),
+            self.name
+        );
+        Err(Error::unsupported(KIND, op)
+            .with_hint(format!("pixels start {} first, or leave the bit out", self.name)))
+    }
+
+    /// All permission bits of `path`, by a process in the guest.
+    async fn set_special(&self, path: &[u8], mode: u32, follow: bool) -> Result<()> {
+        let octal = format!("{:o}", mode & 0o7777);
+        let mut args = vec![face::CHMOD.as_bytes()];
+        args.extend(follow.then_some(&b"--follow"[..]));
+        args.extend([octal.as_bytes(), path]);
+        let (code, _, err) = self.incus.guest_call(&self.name, &args).await?;
+        if code == 0 {
+            return Ok(());
+        }
+        let shown = format!("set mode {octal} of {}", text::clean_bytes(path));
+        Err(Error::backend(shown, text::clean_short(&err, 200)))
+    }
+
+    /// Owner first: changing it drops set-user-id bits. `follow`: a link at
+    /// `path` is followed.
+    async fn apply(&self, path: &[u8], opts: WriteOpts, follow: bool) -> Result<()> {
         if let Some(owner) = opts.owner {
             let attrs = Attrs { owner: Some((owner.uid, owner.gid)), ..Attrs::default() };
             self.client.set_stat(path, &attrs).await.map_err(|e| failure(e, path))?;
         }
         if let Some(mode) = opts.mode {
-            let attrs = Attrs::mode(mode & 0o7777);
+            let attrs = Attrs::mode(mode & 0o777);
             self.client.set_stat(path, &attrs).await.map_err(|e| failure(e, path))?;
         }
         if let Some(mtime) = opts.mtime {
             let seconds = u32::try_from(mtime).unwrap_or(u32::MAX);
             let attrs = Attrs { times: Some((seconds, seconds)), ..Attrs::default() };
             self.client.set_stat(path, &attrs).await.map_err(|e| failure(e, path))?;
+        }
+        if let Some(mode) = opts.mode.filter(|m| m & SPECIAL != 0) {
+            self.set_special(path, mode, follow).await?;
         }
         Ok(())
     }
@@ -252,17 +289,21 @@ impl FileSession for Session {
             owner: opts.owner.or(old.map(|o| o.owner)),
             mtime: opts.mtime,
         };
-        let temp = join(dir, format!(".pixels-{}", fresh_id()).as_bytes());
+        self.settable(path, opts.mode).await?;
+        let temp = join(dir, &self.temp_name());
         let mut guard = Temp {
             client: self.client.clone(),
             path: temp.clone(),
-            background: &self.background,
+            background: &self.incus.background,
             armed: true,
         };
         let written = match self.fill(&temp, &mut content, opts).await {
             // The error is about what the caller named.
             Err(Error::NotFound { what, .. }) => {
                 Err(Error::not_found(what, text::clean_bytes(dir)))
+            }
+            Err(Error::Exhausted { reason, .. }) => {
+                Err(Error::Exhausted { what: text::clean_bytes(path), reason })
             }
             other => other,
         };
@@ -283,11 +324,17 @@ impl FileSession for Session {
     }
 
     async fn mkdir(&self, path: &[u8], mode: u32, owner: Option<Owner>) -> Result<()> {
+        self.settable(path, Some(mode)).await?;
         if let Err(e) = self.client.mkdir(path, mode).await {
             return Err(self.or_exists(e, path).await);
         }
         // The server's umask applies to the first.
-        self.apply(path, WriteOpts { mode: Some(mode), owner, mtime: None }).await
+        let made =
+            self.apply(path, WriteOpts { mode: Some(mode), owner, mtime: None }, false).await;
+        if made.is_err() {
+            let _ = self.client.rmdir(path).await;
+        }
+        made
     }
 
     async fn symlink(&self, target: &[u8], path: &[u8], _owner: Option<Owner>) -> Result<()> {
@@ -321,7 +368,16 @@ impl FileSession for Session {
     async fn set_attrs(&self, path: &[u8], opts: WriteOpts) -> Result<()> {
         // Also when nothing is to be changed, a path that is missing is an error.
         self.stat(path, true).await?;
-        self.apply(path, opts).await
+        self.settable(path, opts.mode).await?;
+        self.apply(path, opts, true).await
+    }
+
+    fn temp_name(&self) -> Bytes {
+        maker::temp_name()
+    }
+
+    fn is_leftover(&self, entry: &DirEntry) -> bool {
+        maker::is_leftover(entry)
     }
 }
 

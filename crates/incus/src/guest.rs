@@ -91,7 +91,7 @@ impl Incus {
             "[Unit]\n\
              Description=Renew the identity of a cloned pixel\n\
              DefaultDependencies=no\n\
-             Before=sysinit.target systemd-networkd.service systemd-journal-flush.service ssh.service\n\
+             Before=sysinit.target systemd-tmpfiles-setup.service systemd-networkd.service systemd-journal-flush.service ssh.service\n\
              After=local-fs.target\n\
              ConditionVirtualization=container\n\
              \n\
@@ -115,7 +115,8 @@ impl Incus {
 
     /// Renews a running clone's identity from outside, for images without systemd.
     pub(crate) async fn renew_identity(&self, name: &Name, id: &str) -> Result<()> {
-        let (code, _, err) = self.guest_call(name, &[api::face::IDENTITY, id]).await?;
+        let (code, _, err) =
+            self.guest_call(name, &[api::face::IDENTITY.as_bytes(), id.as_bytes()]).await?;
         if code == 0 {
             return Ok(());
         }

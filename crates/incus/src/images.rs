@@ -39,11 +39,11 @@ impl Incus {
         let path = Path::new("/1.0/images").query("recursion", "1");
         let raw: Vec<RawImage> = match self.api.get(path).await {
             Ok(reply) => reply.parse().map_err(|f| f.during("list images"))?,
-            Err(fault) => {
-                self.check_project().await?;
-                return Err(fault.during("list images"));
-            }
+            Err(fault) => return Err(self.list_error(fault, "list images").await),
         };
+        if raw.is_empty() {
+            self.check_project().await?;
+        }
         let mut images: Vec<_> = raw
             .into_iter()
             .filter(|i| i.r#type.is_empty() || i.r#type == "container")

@@ -41,8 +41,9 @@ use pixels_core::{
     Label, Name, Result, Settings, Snapshot, StopOpts, What,
 };
 use pixels_wire::Client;
+use tokio::sync::Semaphore;
 
-use crate::api::{Api, Path};
+use crate::api::{Api, Fault, PROJECTS, Path};
 use crate::background::Background;
 use crate::model::Raw;
 use crate::settings::Config;
@@ -61,6 +62,8 @@ pub struct Incus {
     guest: Arc<guest::Guest>,
     /// Addresses that creates of this process have chosen and the daemon may not know yet.
     claimed: Arc<Mutex<BTreeSet<Ipv4Addr>>>,
+    /// Turns at starting commands.
+    launching: Arc<Semaphore>,
 }
 
 /// Makes the backend from its settings; see [`Incus::new`].
@@ -87,6 +90,7 @@ impl Incus {
             config: Arc::new(config),
             background: Background::default(),
             claimed: Arc::default(),
+            launching: Arc::new(Semaphore::new(exec::STARTING)),
         })
     }
 
@@ -111,16 +115,47 @@ impl Incus {
         }
     }
 
-    /// That the project exists: the API answers 404 for either.
+    /// That the configured project exists: of what is in one that does not,
+    /// the API says that it is missing, and lists are empty.
     pub(crate) async fn check_project(&self) -> Result<()> {
-        let Some(project) = &self.api.project else { return Ok(()) };
-        let path = Path::new("/1.0/projects").seg(project);
-        match self.api.get(path).await {
-            Ok(_) => Ok(()),
-            Err(fault) => Err(fault
-                .about(What::Project, project, "project")
-                .with_hint("set [incus] project to one of `incus project list`")),
+        match &self.api.project {
+            Some(_) => self.ask_for_project().await,
+            None => Ok(()),
         }
+    }
+
+    async fn ask_for_project(&self) -> Result<()> {
+        let project = self.api.project_name();
+        match self.api.get(Path::new("/1.0/projects").seg(project)).await {
+            Ok(_) => Ok(()),
+            Err(fault) => {
+                let error = fault.about(What::Project, project, "project");
+                Err(if error.hint().is_some() { error } else { error.with_hint(PROJECTS) })
+            }
+        }
+    }
+
+    /// The error of a failed list. For a project that this client may not use
+    /// it is one that says nothing by its code.
+    pub(crate) async fn list_error(&self, fault: Fault, op: &str) -> Error {
+        match fault {
+            Fault::Api { .. } => self.ask_for_project().await.err(),
+            _ => None,
+        }
+        .unwrap_or_else(|| fault.during(op))
+    }
+
+    /// Instances with their configuration, in one request; `recursion` 2 adds their state.
+    pub(crate) async fn raw_list(&self, recursion: &str, op: &str) -> Result<Vec<Raw>> {
+        let path = Path::new("/1.0/instances").query("recursion", recursion);
+        let all: Vec<Raw> = match self.api.get(path).await {
+            Ok(reply) => reply.parse().map_err(|f| f.during(op))?,
+            Err(fault) => return Err(self.list_error(fault, op).await),
+        };
+        if all.is_empty() {
+            self.check_project().await?;
+        }
+        Ok(all)
     }
 }
 

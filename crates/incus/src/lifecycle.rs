@@ -1,20 +1,25 @@
 //! Making, starting, stopping, listing and removing pixels.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use pixels_core::{CreateOpts, Error, Exec, Instance, Name, Result, Status, StopOpts, What};
 use serde_json::{Value, json};
+use tokio::sync::{Mutex, oneshot};
 
 use crate::Incus;
 use crate::address::{self, Placement};
-use crate::api::{Fault, Path};
+use crate::api::{Fault, Path, Reply};
 use crate::maker;
 use crate::model::{Devices, Raw, key};
 use crate::{policy, spec};
 
 /// How long a new pixel may take to boot and get an address.
 const READY: Duration = Duration::from_secs(60);
+/// After how many seconds a guest is asked again to shut down: an init that is
+/// still booting loses the signal that asks it.
+const ASK_AGAIN: u64 = 10;
 
 impl Incus {
     /// An instance's path.
@@ -31,7 +36,7 @@ impl Incus {
         let (source, devices) = tokio::try_join!(self.image_source(&opts), self.devices(disk))?;
         let mut avoid = BTreeSet::new();
         loop {
-            let placed = self.place(&devices.1, &avoid).await;
+            let placed = self.place(&devices.1, &avoid, false).await;
             let made = self.create_at(&opts, &source, devices.0.clone(), placed.as_ref()).await;
             self.unclaim(placed.as_ref());
             match (made, placed) {
@@ -73,9 +78,9 @@ impl Incus {
         });
         progress.phase(format!("creating from {image}"));
         let half = self.half_made(&opts.name, &id);
-        self.post_instance(&opts.name, &id, opts.target.as_deref(), &body)
+        self.post_instance(&half, opts.target.as_deref(), &body)
             .await
-            .map_err(|e| image_error(e, image, &self.config.image_server))?;
+            .map_err(|e| spec::image_error(e, image, &self.config.image_server))?;
         progress.phase("installing the guest helper");
         let boot_unit = self.install_guest(&opts.name, &id).await?;
         let mut done = json!({"config": {key::MAKING: ""}});
@@ -83,7 +88,10 @@ impl Incus {
             done["config"][key::BOOT_UNIT] = json!("1");
         }
         progress.phase("starting");
-        self.set_state(&opts.name, json!({"action": "start", "timeout": -1})).await?;
+        let start = json!({"action": "start", "timeout": -1});
+        if let Err(e) = self.set_state(&opts.name, start).await {
+            return Err(self.start_error(e).await);
+        }
         // Last: until then whoever finds it knows that it is not whole.
         self.api
             .patch(Self::at(&opts.name), &done)
@@ -105,17 +113,17 @@ impl Incus {
     /// `AlreadyExists` if the name belongs to an instance with another id.
     pub(crate) async fn post_instance(
         &self,
-        name: &Name,
-        id: &str,
+        half: &HalfMade,
         target: Option<&str>,
         body: &Value,
     ) -> Result<(), MakeError> {
+        let (name, id) = (&half.name, half.id.as_str());
         for attempt in 0.. {
             let mut path = Path::new("/1.0/instances");
             if let Some(target) = target {
                 path = path.query("target", target);
             }
-            let fault = match self.api.post(path, body).await {
+            let fault = match half.post(path, body).await {
                 Ok(reply) => match self.api.wait(reply).await {
                     Ok(_) => return Ok(()),
                     Err(fault) => fault,
@@ -160,19 +168,24 @@ impl Incus {
                     error.with_hint("`incus cluster list` shows what there is"),
                 );
             }
+            // A member that is gone is online for some time yet, and what is said
+            // of it is the text of a dial that failed: its state is its own to tell.
+            let state = Path::new("/1.0/cluster/members").seg(target).seg("state");
+            if let Err(Fault::Api { status: 500.., .. }) = self.api.get(state).await {
+                let error = Error::Unreachable {
+                    target: format!("cluster member {target}"),
+                    reason: "it does not answer".into(),
+                };
+                return MakeError::Error(error.with_hint(
+                    "start its daemon, or leave --target out: `incus cluster list` shows what there is",
+                ));
+            }
         }
         MakeError::Other(fault)
     }
 
     pub(crate) async fn list_instances(&self) -> Result<Vec<Instance>> {
-        let path = Path::new("/1.0/instances").query("recursion", "2");
-        let all: Vec<Raw> = match self.api.get(path).await {
-            Ok(reply) => reply.parse().map_err(|f| f.during("list"))?,
-            Err(fault) => {
-                self.check_project().await?;
-                return Err(fault.during("list"));
-            }
-        };
+        let all = self.raw_list("2", "list").await?;
         let mut pixels: Vec<_> = all.iter().filter_map(Raw::instance).collect();
         pixels.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(pixels)
@@ -194,17 +207,29 @@ impl Incus {
     }
 
     pub(crate) async fn stop_instance(&self, name: &Name, opts: StopOpts) -> Result<()> {
-        let seconds = opts.timeout.as_secs().max(1);
-        let body = json!({"action": "stop", "timeout": seconds, "force": opts.force});
-        let Err(e) = self.set_state(name, body).await else { return Ok(()) };
-        match self.raw(name, false).await?.status() {
-            Status::Stopped => Ok(()),
-            _ if opts.force || !matches!(e.kind(), Error::Backend { .. }) => Err(e),
-            _ => Err(Error::Timeout {
-                what: format!("clean shutdown of {name}"),
-                after: opts.timeout,
+        let mut left = opts.timeout.as_secs().max(1);
+        loop {
+            let step = if opts.force { left } else { left.min(ASK_AGAIN) };
+            let begun = Instant::now();
+            let body = json!({"action": "stop", "timeout": step, "force": opts.force});
+            let Err(e) = self.set_state(name, body).await else { return Ok(()) };
+            match self.raw(name, false).await?.status() {
+                Status::Stopped => return Ok(()),
+                _ if opts.force || !matches!(e.kind(), Error::Backend { .. }) => return Err(e),
+                _ => {}
             }
-            .with_hint(format!("pixels stop --force {name} kills it"))),
+            left = left.saturating_sub(step);
+            if left == 0 {
+                return Err(Error::Timeout {
+                    what: format!("clean shutdown of {name}"),
+                    after: opts.timeout,
+                }
+                .with_hint(format!("pixels stop --force {name} kills it")));
+            }
+            // Refused sooner than asked for: that is no matter of patience.
+            if begun.elapsed().as_secs() + 1 < step {
+                return Err(e);
+            }
         }
     }
 
@@ -246,6 +271,8 @@ impl Incus {
                 Err(fault @ Fault::Wire(_)) => return Err(fault.during("destroy")),
                 Err(fault) => tracing::debug!(?fault, "delete"),
             }
+            // The daemon may still be making it for a client that is gone.
+            self.settle(name).await;
         }
         Err(Error::backend(
             format!("destroy {name}"),
@@ -270,12 +297,19 @@ impl Incus {
     /// Whether an instance is one that a create left half-made and that
     /// nobody is making any more.
     pub(crate) fn is_abandoned(&self, raw: &Raw) -> bool {
-        raw.meta_key(key::MAKING).is_some_and(maker::is_gone)
+        let gone = |key| raw.meta_key(key).is_some_and(maker::is_gone);
+        gone(key::MAKING) || (!raw.was_started() && gone(key::CLONING))
     }
 
     /// Guards an instance that is being made: unless kept it is removed.
     pub(crate) fn half_made(&self, name: &Name, id: &str) -> HalfMade {
-        HalfMade { incus: self.clone(), name: name.clone(), id: id.to_owned(), armed: true }
+        HalfMade {
+            incus: self.clone(),
+            name: name.clone(),
+            id: id.to_owned(),
+            posting: Arc::default(),
+            armed: true,
+        }
     }
 }
 
@@ -302,32 +336,6 @@ pub(crate) fn is_taken(e: &Error, placed: &Placement) -> bool {
     matches!(e.kind(), Error::Backend { message, .. } if message.contains(&placed.address.to_string()))
 }
 
-/// An image that the image server does not have has no code: the text is the
-/// simplestreams client's of the daemon.
-fn image_error(e: MakeError, image: &str, server: &str) -> Error {
-    let text = match &e {
-        MakeError::Other(fault) => fault.message(),
-        MakeError::Error(_) => "",
-    };
-    let text = text.to_ascii_lowercase();
-    if text.contains("couldn't be found")
-        || text.contains("image not found")
-        || text.contains("couldn't find")
-    {
-        return Error::not_found(What::Image, image).with_hint(format!(
-            "neither the daemon nor {server} has it: pixels image list shows what there is"
-        ));
-    }
-    if text.contains("failed getting remote image info")
-        || text.contains("failed remote image download")
-    {
-        let MakeError::Other(fault) = e else { return e.into() };
-        return Error::Unreachable { target: format!("image server {server}"), reason: fault.message().to_owned() }
-            .with_hint("set [incus] image_server (and image_server_ca) to one that this daemon reaches, or use a local image");
-    }
-    e.into()
-}
-
 /// Sixteen random bytes in hexadecimal.
 pub(crate) fn fresh_id() -> String {
     random().iter().map(|b| format!("{b:02x}")).collect()
@@ -345,10 +353,27 @@ pub(crate) struct HalfMade {
     incus: Incus,
     name: Name,
     id: String,
+    /// Held while the request that makes it is under way.
+    posting: Arc<Mutex<()>>,
     armed: bool,
 }
 
 impl HalfMade {
+    /// Sends the request that makes it. Whoever drops this does not stop the
+    /// request: the daemon may have begun, and only its answer says whether
+    /// there is something to take back.
+    async fn post(&self, path: Path, body: &Value) -> Result<Reply, Fault> {
+        let held = Arc::clone(&self.posting).lock_owned().await;
+        let (tell, told) = oneshot::channel();
+        let (api, body) = (self.incus.api.clone(), body.clone());
+        self.incus.background.spawn(async move {
+            let answer = api.post(path, &body).await;
+            drop(held);
+            let _ = tell.send(answer);
+        });
+        told.await.unwrap_or_else(|_| Err(Fault::Answer("no answer".into())))
+    }
+
     /// It is made: nothing is removed.
     pub fn keep(mut self) {
         self.armed = false;
@@ -361,19 +386,37 @@ impl Drop for HalfMade {
             return;
         }
         let (incus, name, id) = (self.incus.clone(), self.name.clone(), self.id.clone());
-        self.incus.background.spawn(async move { incus.undo_create(&name, &id).await });
+        let posting = Arc::clone(&self.posting);
+        self.incus.background.spawn(async move {
+            drop(posting.lock().await);
+            incus.undo_create(&name, &id).await;
+        });
     }
 }
 
 impl Incus {
-    /// Removes the instance with that id, also one that the daemon is still making.
-    async fn undo_create(&self, name: &Name, id: &str) {
-        for op in self.api.operations_on(&name.instance()).await.unwrap_or_default() {
+    /// Waits for what the daemon is doing with an instance: a task goes on when
+    /// the client that asked for it is gone.
+    pub(crate) async fn settled(&self, name: &Name) {
+        for op in self.api.tasks_on(&name.instance()).await.unwrap_or_default() {
+            let path = format!("/1.0/operations/{}", op.id);
+            let _ = self.api.wait_operation(&path, None).await;
+        }
+    }
+
+    /// As [`Incus::settled`], calling off what can be.
+    async fn settle(&self, name: &Name) {
+        for op in self.api.tasks_on(&name.instance()).await.unwrap_or_default() {
             let path = format!("/1.0/operations/{}", op.id);
             // A download can be called off; most operations cannot and are waited for.
             let _ = self.api.delete(Path::new(&path)).await;
             let _ = self.api.wait_operation(&path, None).await;
         }
+    }
+
+    /// Removes the instance with that id, also one that the daemon is still making.
+    async fn undo_create(&self, name: &Name, id: &str) {
+        self.settle(name).await;
         let ours = |raw: &Raw| raw.meta_key(key::ID) == Some(id);
         if let Err(e) = self.remove_if(name, ours).await {
             tracing::warn!(error = %e, "could not remove the half-made pixel: pixels gc does");

@@ -18,6 +18,12 @@ pub(crate) mod key {
     pub const ID: &str = "user.pixels.id";
     /// Present while it is being made: `<boot id>/<pid>/<start time>` of the maker.
     pub const MAKING: &str = "user.pixels.making";
+    /// As [`MAKING`], of a clone. One request makes it whole, so nothing takes this
+    /// away again: it counts only until the clone has been started once.
+    pub const CLONING: &str = "user.pixels.cloning";
+    /// The daemon's own: whether it ran when it was last looked at. Absent until
+    /// the first start; never copied.
+    pub const POWER: &str = "volatile.last_state.power";
     /// `1` where the guest renews its own identity at boot.
     pub const BOOT_UNIT: &str = "user.pixels.boot-unit";
     /// When it may be destroyed, RFC 3339.
@@ -107,6 +113,17 @@ impl Raw {
     /// The value of a metadata key.
     pub fn meta_key(&self, key: &str) -> Option<&str> {
         self.config.get(key).map(String::as_str).filter(|v| !v.is_empty())
+    }
+
+    /// Whether it has been started once: a clone is whole from then on.
+    pub fn was_started(&self) -> bool {
+        self.status().is_running() || self.meta_key(key::POWER).is_some()
+    }
+
+    /// Whether somebody is making it, or was.
+    pub fn is_half_made(&self) -> bool {
+        self.meta_key(key::MAKING).is_some()
+            || (!self.was_started() && self.meta_key(key::CLONING).is_some())
     }
 
     /// Whether it has a NIC at all.

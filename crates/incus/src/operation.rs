@@ -11,6 +11,9 @@ use crate::api::{Api, Fault, Path, Reply};
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Operation {
     pub id: String,
+    /// `task`, `websocket` (somebody's command or files, which end when they like) or `token`.
+    #[serde(default)]
+    pub class: String,
     pub status_code: u16,
     #[serde(default)]
     pub err: String,
@@ -62,8 +65,8 @@ impl Api {
         Ok(operation)
     }
 
-    /// The operations under way that have to do with an instance.
-    pub async fn operations_on(&self, instance: &str) -> Result<Vec<Operation>, Fault> {
+    /// The tasks under way that change an instance. Commands that run in it are none.
+    pub async fn tasks_on(&self, instance: &str) -> Result<Vec<Operation>, Fault> {
         let all: Value =
             self.get(Path::new("/1.0/operations").query("recursion", "1")).await?.parse()?;
         let suffix = format!("/instances/{instance}");
@@ -79,7 +82,7 @@ impl Api {
                             .is_some_and(|r| r.ends_with(&suffix))
                     })
                 });
-                if about && !op.ended() {
+                if about && op.class == "task" && !op.ended() {
                     found.push(op);
                 }
             }

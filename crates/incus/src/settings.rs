@@ -1,10 +1,11 @@
 //! What the backend is told: its own section of the configuration, checked.
 
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use pixels_core::{Error, Result, Settings};
-use pixels_wire::{ClientIdentity, Endpoint, ServerTrust, TlsEndpoint};
+use pixels_wire::{ClientIdentity, Endpoint, IdentityFault, ServerTrust, TlsEndpoint};
 
 /// Where images come from unless configured otherwise.
 pub(crate) const IMAGE_SERVER: &str = "https://images.linuxcontainers.org";
@@ -93,7 +94,7 @@ impl Config {
             image: owned("default_image").unwrap_or_else(|| "ubuntu/24.04".into()),
             image_server: owned("image_server").unwrap_or_else(|| IMAGE_SERVER.into()),
             image_server_ca: match get("image_server_ca") {
-                Some(path) => Some(read_text("incus.image_server_ca", path)?),
+                Some(path) => Some(certificate("incus.image_server_ca", path)?),
                 None => None,
             },
             pool: owned("pool"),
@@ -119,14 +120,11 @@ fn endpoint(settings: &Settings) -> Result<Endpoint> {
     };
     let (host, port) = split_remote(remote)?;
     let trust = match get("server_cert") {
-        Some(path) => ServerTrust::Pem(read_text("incus.server_cert", path)?.into_bytes()),
+        Some(path) => ServerTrust::Pem(certificate("incus.server_cert", path)?.into_bytes()),
         None => ServerTrust::System,
     };
     let identity = match (get("client_cert"), get("client_key")) {
-        (Some(cert), Some(key)) => Some(ClientIdentity {
-            cert_chain_pem: read_text("incus.client_cert", cert)?.into_bytes(),
-            key_pem: read_text("incus.client_key", key)?.into_bytes(),
-        }),
+        (Some(cert), Some(key)) => Some(identity(cert, key)?),
         (None, None) => None,
         (cert, key) => {
             return Err(Error::invalid(
@@ -168,9 +166,47 @@ pub fn split_remote(remote: &str) -> Result<(String, u16)> {
     Ok((host.to_owned(), port))
 }
 
+/// A file's text. What it holds is in no error: it may be a key.
 fn read_text(key: &str, path: &str) -> Result<String> {
-    std::fs::read_to_string(path)
-        .map_err(|e| Error::invalid(key, path, &format!("cannot read it: {e}")))
+    std::fs::read_to_string(path).map_err(|e| {
+        let rule = match e.kind() {
+            ErrorKind::NotFound => "there is no such file".to_owned(),
+            ErrorKind::PermissionDenied => "this user may not read it".to_owned(),
+            ErrorKind::IsADirectory => "it is a directory".to_owned(),
+            ErrorKind::InvalidData => "it is not text, and PEM is".to_owned(),
+            _ => format!("cannot read it: {e}"),
+        };
+        Error::invalid(key, path, &rule)
+    })
+}
+
+/// A file with at least one certificate.
+fn certificate(key: &str, path: &str) -> Result<String> {
+    let text = read_text(key, path)?;
+    pixels_wire::cert::parse_pem(text.as_bytes())
+        .map_err(|_| Error::invalid(key, path, NO_CERTIFICATE))?;
+    Ok(text)
+}
+
+const NO_CERTIFICATE: &str = "it holds no certificate in PEM";
+
+fn identity(cert: &str, key: &str) -> Result<ClientIdentity> {
+    let identity = ClientIdentity {
+        cert_chain_pem: certificate("incus.client_cert", cert)?.into_bytes(),
+        key_pem: read_text("incus.client_key", key)?.into_bytes(),
+    };
+    match identity.check() {
+        Ok(()) => Ok(identity),
+        Err(IdentityFault::Certificate) => {
+            Err(Error::invalid("incus.client_cert", cert, NO_CERTIFICATE))
+        }
+        Err(IdentityFault::Key) => {
+            Err(Error::invalid("incus.client_key", key, "it holds no private key in PEM"))
+        }
+        Err(IdentityFault::Mismatch) => {
+            Err(Error::invalid("incus.client_key", key, "it is not the key of incus.client_cert"))
+        }
+    }
 }
 
 fn number(settings: &Settings, key: &str) -> Result<Option<u64>> {

@@ -91,6 +91,9 @@ impl Incus {
     /// back, and starts it again. What is not the checkpoint's to decide is
     /// put back afterwards.
     pub(crate) async fn restore(&self, name: &Name, label: &Label) -> Result<()> {
+        // Another's restore has the pixel stopped for a moment, and one that finds it
+        // so would leave it so.
+        self.settled(name).await;
         let (before, _) = tokio::try_join!(self.raw(name, false), self.raw_snapshot(name, label))?;
         let op = format!("restore {}", full(name, label));
         let body = json!({"restore": label.as_str()});

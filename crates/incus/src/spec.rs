@@ -5,8 +5,12 @@ use serde_json::{Value, json};
 
 use crate::Incus;
 use crate::api::Path;
+use crate::lifecycle::MakeError;
 use crate::model::{Devices, Keys, key};
 use crate::settings::{Config, Nic};
+
+/// The next step where a pool is missing.
+pub(crate) const POOLS: &str = "set [defaults] pool to one of `incus storage list`";
 
 /// The keys that harden a pixel and bound it.
 pub(crate) fn base_config(config: &Config, cpu: Option<&str>, memory: Option<u64>) -> Keys {
@@ -115,7 +119,31 @@ impl Incus {
     /// That something a pixel is to use exists, before anything is made.
     pub(crate) async fn check(&self, what: What, list: &str, name: &str) -> Result<()> {
         let reply = self.api.get(Path::new(list).seg(name)).await;
-        reply.map(drop).map_err(|f| f.about(what, name, "create"))
+        reply.map(drop).map_err(|fault| {
+            let error = fault.about(what, name, "create");
+            match (error.kind(), what) {
+                (Error::NotFound { .. }, What::Pool) => error.with_hint(POOLS),
+                (Error::NotFound { .. }, What::Network) => {
+                    error.with_hint("set [defaults] network to one of `incus network list`")
+                }
+                _ => error,
+            }
+        })
+    }
+
+    /// Why a new instance does not start, where the configured parent of its
+    /// NIC is why. It cannot be asked for before: another member of a cluster
+    /// may have it.
+    pub(crate) async fn start_error(&self, error: Error) -> Error {
+        let Nic::Parent(_, parent) = &self.config.nic else { return error };
+        if !matches!(error.kind(), Error::Backend { .. }) {
+            return error;
+        }
+        match self.api.get(Path::new("/1.0/networks").seg(parent)).await {
+            Err(fault) if fault.status() == Some(404) => Error::not_found(What::Network, parent)
+                .with_hint("set [defaults] parent to an interface of the daemon's host"),
+            _ => error,
+        }
     }
 
     /// Where the image comes from. `local:x` is an image of the daemon,
@@ -167,4 +195,60 @@ impl Incus {
         }
         source
     }
+}
+
+/// An image that the image server does not have, and a server that is not
+/// reached, have no code: the text is that of the daemon's own client.
+pub(crate) fn image_error(e: MakeError, image: &str, server: &str) -> Error {
+    let MakeError::Other(fault) = &e else { return e.into() };
+    let message = fault.message().to_owned();
+    let lower = message.to_ascii_lowercase();
+    let says = |parts: &[&str]| parts.iter().any(|part| lower.contains(part));
+    if says(&["couldn't be found", "image not found", "couldn't find"]) {
+        let who = match image.strip_prefix("images:") {
+            Some(_) => format!("{server} does not have it"),
+            None => format!("neither the daemon nor {server} has it"),
+        };
+        return Error::not_found(What::Image, image)
+            .with_hint(format!("{who}: pixels image list shows what is at hand"));
+    }
+    let asked = format!("get \"{}", server.trim_end_matches('/').to_ascii_lowercase());
+    // The third is what it is through another member of a cluster.
+    if says(&[
+        "failed getting remote image info",
+        "failed remote image download",
+        "failed parsing stream",
+        &asked,
+    ]) {
+        let (reason, hint) = unreached(&lower).unwrap_or((&message, SERVER));
+        tracing::debug!(message, "image server");
+        let target = format!("image server {server}");
+        return Error::Unreachable { target, reason: reason.to_owned() }.with_hint(hint);
+    }
+    e.into()
+}
+
+const SERVER: &str =
+    "set [incus] image_server to one that the daemon reaches, or use an image that it has";
+const SERVER_CA: &str = "set [incus] image_server_ca to the certificate of the server's CA";
+
+/// Why an image server is not reached and what to do, from the daemon's words
+/// in lower case.
+fn unreached(lower: &str) -> Option<(&'static str, &'static str)> {
+    [
+        (
+            "certificate signed by unknown authority",
+            "its certificate is not signed by a CA that the daemon trusts",
+            SERVER_CA,
+        ),
+        ("certificate has expired", "its certificate is not valid at this time", SERVER),
+        ("failed to verify certificate", "its certificate is for another name", SERVER),
+        ("connection refused", "connection refused", SERVER),
+        ("no such host", "its name does not resolve", SERVER),
+        ("server misbehaving", "its name does not resolve", SERVER),
+        ("timeout", "it does not answer in time", SERVER),
+        ("deadline exceeded", "it does not answer in time", SERVER),
+    ]
+    .into_iter()
+    .find_map(|(text, reason, hint)| lower.contains(text).then_some((reason, hint)))
 }

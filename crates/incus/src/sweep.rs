@@ -6,22 +6,14 @@ use jiff::Timestamp;
 use pixels_core::{Name, Result};
 
 use crate::Incus;
-use crate::api::Path;
-use crate::model::{Raw, key};
+use crate::model::Raw;
 
 /// After this long nobody is still making an instance, whatever machine it was begun on.
 const MAKING_LIMIT: Duration = Duration::from_secs(6 * 3600);
 
 impl Incus {
     pub(crate) async fn sweep_leftovers(&self) -> Result<Vec<String>> {
-        let path = Path::new("/1.0/instances").query("recursion", "1");
-        let all: Vec<Raw> = match self.api.get(path).await {
-            Ok(reply) => reply.parse().map_err(|f| f.during("gc"))?,
-            Err(fault) => {
-                self.check_project().await?;
-                return Err(fault.during("gc"));
-            }
-        };
+        let all = self.raw_list("1", "gc").await?;
         let mut removed = Vec::new();
         for raw in &all {
             let Some(name) = Name::from_instance(&raw.name) else { continue };
@@ -35,7 +27,7 @@ impl Incus {
 }
 
 fn is_stale(raw: &Raw) -> bool {
-    raw.meta_key(key::MAKING).is_some()
+    raw.is_half_made()
         && raw
             .created_at
             .is_some_and(|t| Timestamp::now().duration_since(t).unsigned_abs() > MAKING_LIMIT)

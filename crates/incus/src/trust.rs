@@ -1,7 +1,7 @@
 //! `remote trust`: becoming a client that a remote daemon trusts.
 //!
 //! The token of `incus config trust add` is base64 of JSON with the server's
-//! certificate fingerprint, its addresses and a one-time secret. The
+//! certificate's fingerprint, its addresses and a one-time secret. The
 //! fingerprint is what makes the first contact safe: nothing is sent to a
 //! server whose certificate is another.
 
@@ -15,7 +15,7 @@ use pixels_wire::{Client, ClientIdentity, Endpoint, ServerTrust, TlsEndpoint, ce
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::api::{Api, Path, wire_error};
+use crate::api::{Api, Fault, Path, wire_error};
 use crate::settings::split_remote;
 
 /// What a token holds.
@@ -40,6 +40,10 @@ pub struct Trusted {
     pub server_cert: PathBuf,
     /// What the token calls this client.
     pub client_name: String,
+    /// The project to work in, where the token is for one project alone.
+    pub project: Option<String>,
+    /// Whether the server trusted the key pair before: the token is unspent then.
+    pub already: bool,
 }
 
 /// Redeems a token. The key pair and the pinned certificate are written below
@@ -56,8 +60,8 @@ pub async fn redeem(token: &str, dir: &FsPath) -> Result<Trusted> {
     let pin = cert::parse_fingerprint(&parsed.fingerprint)
         .ok_or_else(|| invalid("its fingerprint is malformed"))?;
     let (host, port, der) = find_server(&parsed, &pin).await?;
-    let home = dir.join(&parsed.fingerprint[..16]);
-    let files = Trusted {
+    let home = dir.join(&cert::fingerprint(&der)[..16]);
+    let mut files = Trusted {
         remote: if host.contains(':') {
             format!("https://[{host}]:{port}")
         } else {
@@ -67,26 +71,54 @@ pub async fn redeem(token: &str, dir: &FsPath) -> Result<Trusted> {
         client_key: home.join("client.key"),
         server_cert: home.join("server.crt"),
         client_name: parsed.client_name.clone(),
+        project: None,
+        already: false,
     };
     let identity = key_pair(&files)?;
     write(&files.server_cert, pem("CERTIFICATE", &der).as_bytes(), 0o644)?;
     let tls = TlsEndpoint { host, port, trust: ServerTrust::Pinned(pin), identity: Some(identity) };
     let api = Api { http: Client::new(Endpoint::Tls(tls)), project: None };
-    if trusted(&api).await? {
-        return Ok(files);
+    files.already = trusted(&api).await?;
+    if !files.already {
+        spend(&api, token.trim()).await?;
     }
-    let body = json!({"type": "client", "trust_token": token.trim()});
+    files.project = only_project(&api).await?;
+    Ok(files)
+}
+
+/// Shows the token to the server, which then trusts the certificate of this connection.
+async fn spend(api: &Api, token: &str) -> Result<()> {
+    let body = json!({"type": "client", "trust_token": token});
     if let Err(fault) = api.post(Path::new("/1.0/certificates"), &body).await {
-        return Err(match fault.status() {
-            Some(_) => Error::Denied { what: "trust token".into(), reason: fault.message().to_owned() }
-                .with_hint("a token works once and for a while: ask for a new one with `incus config trust add <name>`"),
-            None => fault.during("trust token"),
+        // For one that has expired Incus 6.0 has another status, and only text.
+        return Err(match fault {
+            Fault::Api { status, message }
+                if matches!(status, 400 | 403) || message.ends_with("Token has expired") =>
+            {
+                let why = message.rsplit(": ").next().unwrap_or_default().to_lowercase();
+                Error::Denied {
+                    what: "trust token".into(),
+                    reason: format!("the server does not take it ({why})"),
+                }
+            }
+            .with_hint("a token works once and for a while: ask for a new one with `incus config trust add <name>`"),
+            other => other.during("trust token"),
         });
     }
-    if trusted(&api).await? {
-        return Ok(files);
+    if trusted(api).await? {
+        return Ok(());
     }
     Err(Error::backend("trust token", "the daemon took it and still does not trust this client"))
+}
+
+/// The project of a client that may use one alone, and not the default one.
+async fn only_project(api: &Api) -> Result<Option<String>> {
+    let reply = api.get(Path::new("/1.0/projects")).await;
+    let urls: Vec<String> =
+        reply.and_then(|r| r.parse()).map_err(|f| f.during("list the projects"))?;
+    let [url] = &urls[..] else { return Ok(None) };
+    let name = url.split('?').next().and_then(|u| u.rsplit('/').next()).unwrap_or_default();
+    Ok((!name.is_empty() && name != "default").then(|| name.to_owned()))
 }
 
 async fn trusted(api: &Api) -> Result<bool> {
@@ -117,7 +149,7 @@ fn invalid(rule: &str) -> Error {
 async fn find_server(token: &Token, pin: &[u8; 32]) -> Result<(String, u16, Vec<u8>)> {
     let mut last = None;
     for address in &token.addresses {
-        let (host, port) = split_remote(address)?;
+        let Ok((host, port)) = split_remote(address) else { continue };
         match cert::fetch_server_certificate(&host, port).await {
             Ok(der) if cert::sha256(&der) == *pin => return Ok((host, port, der)),
             Ok(der) => {
@@ -131,14 +163,14 @@ async fn find_server(token: &Token, pin: &[u8; 32]) -> Result<(String, u16, Vec<
                         ),
                     }
                     .with_hint(
-                        "someone may be in between: check the server, then ask for a new token",
+                        "nothing was sent: someone may be in between; check the server, then ask for a new token",
                     ),
                 );
             }
             Err(e) => last = Some(wire_error(e)),
         }
     }
-    Err(last.unwrap_or_else(|| invalid("it names no address")))
+    Err(last.unwrap_or_else(|| invalid("it names no address that can be reached")))
 }
 
 /// The key pair that is there, or a new one: ECDSA P-384, ten years, as the
@@ -152,7 +184,11 @@ fn key_pair(files: &Trusted) -> Result<ClientIdentity> {
         let mut params = rcgen::CertificateParams::new(Vec::<String>::new())?;
         params.distinguished_name.push(rcgen::DnType::CommonName, "pixels");
         params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
-        params.not_after = params.not_before + std::time::Duration::from_secs(10 * 365 * 86400);
+        // The library's own beginning is in 1975. A day for clocks that disagree.
+        let day = std::time::Duration::from_secs(86400);
+        let now = std::time::SystemTime::now();
+        params.not_before = (now - day).into();
+        params.not_after = (now + 10 * 365 * day).into();
         Ok((params.self_signed(&key)?.pem(), key.serialize_pem()))
     };
     let (cert, key) =

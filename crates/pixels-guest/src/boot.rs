@@ -13,13 +13,19 @@ use crate::sys::fd;
 const MAX_ENVIRON: usize = 4 * 1024 * 1024;
 /// Sorts before what images and netplan bring, so that it wins.
 const NETWORK: &str = "/run/systemd/network/00-pixels.network";
+/// Where systemd says what becomes of /tmp, and where that is overridden until
+/// the next boot (tmpfiles.d(5)).
+const TMPFILES: &str = "/usr/lib/tmpfiles.d/tmp.conf";
+const OUR_TMPFILES: &str = "/run/tmpfiles.d/tmp.conf";
+const MAX_TMPFILES: usize = 64 * 1024;
 
 /// Answers 0 when all that was asked for is in force, 1 for a failure.
 pub(crate) fn run() -> i32 {
     let network = configure_network();
     let identity = identity::at_boot();
+    let tmp = keep_tmp();
     let mut code = 0;
-    for (what, result) in [("network", network), ("identity", identity)] {
+    for (what, result) in [("network", network), ("identity", identity), ("/tmp", tmp)] {
         if let Err(e) = result {
             fd::complain(&format!("error: cannot set this machine's {what}: {e}"));
             code = 1;
@@ -49,6 +55,33 @@ fn configure_network() -> std::io::Result<()> {
     fs::write(NETWORK, unit)
 }
 
+/// Commands and files reach a pixel before it has booted, and emptying /tmp at
+/// boot would take away what they put there.
+fn keep_tmp() -> std::io::Result<()> {
+    let Ok(text) = fd::read_file(TMPFILES, MAX_TMPFILES) else { return Ok(()) };
+    let Some(kept) = kept(&String::from_utf8_lossy(&text)) else { return Ok(()) };
+    fs::create_dir_all("/run/tmpfiles.d")?;
+    fs::write(OUR_TMPFILES, kept)
+}
+
+/// The same rules with /tmp made and not emptied; `None` if nothing empties it.
+fn kept(rules: &str) -> Option<String> {
+    let mut changed = false;
+    let mut out = String::new();
+    for line in rules.lines() {
+        let mut words = line.split_whitespace();
+        let empties = words.next().is_some_and(|kind| kind.starts_with('D'));
+        if empties && words.next() == Some("/tmp") {
+            out.push_str(&line.replacen('D', "d", 1));
+            changed = true;
+        } else {
+            out.push_str(line);
+        }
+        out.push('\n');
+    }
+    changed.then_some(out)
+}
+
 /// From `address/prefix gateway dns…`; the gateway may be `-`.
 fn unit(text: &str) -> Option<String> {
     let mut words = text.split(' ');
@@ -70,7 +103,16 @@ fn unit(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::unit;
+    use super::{kept, unit};
+
+    #[test]
+    fn tmp_is_made_and_not_emptied() {
+        let rules = "# D /tmp\nD /tmp 1777 root root -\nq /var/tmp 1777 root root 30d\n";
+        let want = "# D /tmp\nd /tmp 1777 root root -\nq /var/tmp 1777 root root 30d\n";
+        assert_eq!(kept(rules).as_deref(), Some(want));
+        assert_eq!(kept("D! /tmp 1777"), Some("d! /tmp 1777\n".into()));
+        assert_eq!(kept("q /tmp 1777 root root 10d\nD /tmpfs 0755\n"), None);
+    }
 
     #[test]
     fn only_addresses_get_into_the_unit() {

@@ -109,10 +109,7 @@ fn renew_host_keys() -> io::Result<()> {
     if kinds.len() > 1 {
         kinds.retain(|kind| *kind != "rsa");
     }
-    remove_in("/etc/ssh", |name| {
-        name.strip_prefix(b"ssh_host_")
-            .is_some_and(|n| n.ends_with(b"_key") || n.ends_with(b"_key.pub"))
-    })?;
+    remove_in("/etc/ssh", is_host_key)?;
     for kind in kinds {
         let file = format!("/etc/ssh/ssh_host_{kind}_key");
         let status = Command::new("ssh-keygen")
@@ -129,6 +126,14 @@ fn renew_host_keys() -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// `ssh_host_<kind>_key`, also with a suffix: the public half, and what
+/// ssh-keygen was writing when the source was copied.
+fn is_host_key(name: &[u8]) -> bool {
+    let Some(rest) = name.strip_prefix(b"ssh_host_") else { return false };
+    let stem = rest.split(|b| *b == b'.').next().unwrap_or_default();
+    stem.ends_with(b"_key")
 }
 
 /// A random machine id as systemd has it: a version 4 UUID in plain hexadecimal
@@ -195,4 +200,20 @@ fn remove_in(dir: &str, chosen: impl Fn(&[u8]) -> bool) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_host_key;
+
+    #[test]
+    fn host_keys_by_name() {
+        for key in ["rsa_key", "ed25519_key.pub", "rsa_key.vRm9qIaTu0"] {
+            assert!(is_host_key(format!("ssh_host_{key}").as_bytes()), "{key}");
+        }
+        for other in ["sshd_config", "moduli", "ssh_host_rsa_key-cert.pub", "rsa_key", "ssh_host_"]
+        {
+            assert!(!is_host_key(other.as_bytes()), "{other}");
+        }
+    }
 }

@@ -4,6 +4,8 @@
 #[cfg(target_os = "linux")]
 mod boot;
 #[cfg(target_os = "linux")]
+mod chmod;
+#[cfg(target_os = "linux")]
 mod exec;
 #[cfg(target_os = "linux")]
 mod identity;
@@ -32,7 +34,7 @@ mod linux {
 
     use pixels_guest_api::{PROTOCOL_VERSION, face};
 
-    use crate::{boot, exec, identity, ready, sys};
+    use crate::{boot, chmod, exec, identity, ready, sys};
 
     /// Runs the face that `args` name and returns the exit code.
     pub(crate) fn dispatch(args: &[&[u8]]) -> i32 {
@@ -54,6 +56,8 @@ mod linux {
             identity::run(rest)
         } else if is(face::BOOT) && rest.is_empty() {
             boot::run()
+        } else if is(face::CHMOD) {
+            chmod::run(rest)
         } else {
             usage()
         }
@@ -61,7 +65,7 @@ mod linux {
 
     fn usage() -> i32 {
         sys::fd::complain(
-            "error: unknown face\nhint: exec | ready <ms> | identity [--record] <token> | boot | version",
+            "error: unknown face\nhint: exec | ready <ms> | identity [--record] <token> | boot | chmod [--follow] <octal> <path> | version",
         );
         i32::from(pixels_guest_api::EXIT_SETUP)
     }

@@ -116,6 +116,7 @@ pub mod config;
 pub mod duration;
 mod facade;
 mod parse;
+pub mod remote;
 pub mod select;
 mod transfer;
 mod verbs;

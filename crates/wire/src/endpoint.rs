@@ -47,6 +47,28 @@ pub struct ClientIdentity {
     pub key_pem: Vec<u8>,
 }
 
+/// Which part of a [`ClientIdentity`] cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdentityFault {
+    /// There is no certificate.
+    Certificate,
+    /// There is no private key, or none of a kind that is known.
+    Key,
+    /// The key is another certificate's.
+    Mismatch,
+}
+
+impl ClientIdentity {
+    /// Whether certificate and key can be used together. Connecting finds the
+    /// same; this says which part it is, before.
+    ///
+    /// # Errors
+    /// The part that is wrong. Nothing of the key is in it.
+    pub fn check(&self) -> Result<(), IdentityFault> {
+        crate::tls::check_identity(self)
+    }
+}
+
 impl fmt::Debug for ClientIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientIdentity")

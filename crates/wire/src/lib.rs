@@ -29,7 +29,7 @@ mod websocket;
 
 pub use body::Body;
 pub use client::{Client, Request};
-pub use endpoint::{ClientIdentity, Endpoint, ServerTrust, TlsEndpoint};
+pub use endpoint::{ClientIdentity, Endpoint, IdentityFault, ServerTrust, TlsEndpoint};
 pub use error::{Error, TlsFailure};
 pub use hyper::Method;
 pub use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};

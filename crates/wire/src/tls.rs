@@ -8,13 +8,14 @@ use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, OtherError,
-    RootCertStore, SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, InconsistentKeys,
+    OtherError, RootCertStore, SignatureScheme,
 };
 
 use crate::cert;
-use crate::endpoint::{ClientIdentity, ServerTrust, TlsEndpoint};
+use crate::endpoint::{ClientIdentity, IdentityFault, ServerTrust, TlsEndpoint};
 use crate::error::TlsFailure;
 
 /// Where distributions keep their CA bundle.
@@ -84,6 +85,24 @@ fn finish(
     // A resumed session shows no certificate to look at.
     config.resumption = Resumption::disabled();
     Ok(config)
+}
+
+/// See [`ClientIdentity::check`].
+pub(crate) fn check_identity(identity: &ClientIdentity) -> Result<(), IdentityFault> {
+    let chain = cert::parse_pem(&identity.cert_chain_pem)
+        .map_err(|_| IdentityFault::Certificate)?
+        .into_iter()
+        .map(CertificateDer::from)
+        .collect();
+    let key = PrivateKeyDer::from_pem_slice(&identity.key_pem).map_err(|_| IdentityFault::Key)?;
+    let provider = rustls::crypto::ring::default_provider();
+    let key = provider.key_provider.load_private_key(key).map_err(|_| IdentityFault::Key)?;
+    match CertifiedKey::new(chain, key).keys_match() {
+        // A key that does not say what it is the half of shows when it is used.
+        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(()),
+        Err(rustls::Error::InconsistentKeys(_)) => Err(IdentityFault::Mismatch),
+        Err(_) => Err(IdentityFault::Certificate),
+    }
 }
 
 fn pem_trust(pem: &[u8], provider: &Arc<CryptoProvider>) -> Result<Accept, TlsFailure> {

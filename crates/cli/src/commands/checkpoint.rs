@@ -87,7 +87,7 @@ impl Checkpoint {
     }
 }
 
-async fn create(job: &mut Job, name: &Name, label: Option<Label>) -> Outcome {
+async fn create(job: &mut Job<'_>, name: &Name, label: Option<Label>) -> Outcome {
     let pixels = job.pixels.clone();
     let snapshot = job
         .operate(&format!("checkpointing {name}"), async |_| {
@@ -102,7 +102,7 @@ async fn create(job: &mut Job, name: &Name, label: Option<Label>) -> Outcome {
     Ok(0)
 }
 
-async fn list(job: &mut Job, name: &Name) -> Outcome {
+async fn list(job: &mut Job<'_>, name: &Name) -> Outcome {
     let pixels = job.pixels.clone();
     let all = job.operate("listing checkpoints", async |_| pixels.checkpoints(name).await).await?;
     if job.ui.json {
@@ -122,7 +122,7 @@ async fn list(job: &mut Job, name: &Name) -> Outcome {
     Ok(0)
 }
 
-async fn restore(job: &mut Job, which: Which) -> Outcome {
+async fn restore(job: &mut Job<'_>, which: Which) -> Outcome {
     let (name, label) = which.resolve()?;
     let pixels = job.pixels.clone();
     let plan = job
@@ -153,7 +153,7 @@ async fn restore(job: &mut Job, which: Which) -> Outcome {
     Ok(0)
 }
 
-async fn delete(job: &mut Job, which: Which) -> Outcome {
+async fn delete(job: &mut Job<'_>, which: Which) -> Outcome {
     let (name, label) = which.resolve()?;
     let pixels = job.pixels.clone();
     job.operate(&format!("deleting {name}:{label}"), async |_| {

@@ -43,7 +43,7 @@ impl Console {
 }
 
 /// Opens the login shell of a pixel on our terminal.
-pub async fn console(job: &mut Job, name: &Name, root: bool) -> Outcome {
+pub async fn console(job: &mut Job<'_>, name: &Name, root: bool) -> Outcome {
     let mut opts = ConsoleOpts { root, size: tty::size(), ..ConsoleOpts::default() };
     pass_term(&mut opts.env);
     let pixels = job.pixels.clone();
@@ -52,7 +52,7 @@ pub async fn console(job: &mut Job, name: &Name, root: bool) -> Outcome {
     warn(job.ui, &process);
     let raw = Raw::enter().map_err(super::terminal_failed)?;
     // A shell ignores what asks it to end; its terminal going away ends it.
-    let outcome = stream::pump(process, &mut job.signals, Duration::ZERO).await;
+    let outcome = stream::pump(process, &mut job.watch.signals, Duration::ZERO).await;
     drop(raw);
     outcome
 }

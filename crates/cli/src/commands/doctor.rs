@@ -1,10 +1,9 @@
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use jiff::Timestamp;
-use pixels_core::{Error, Result, Sandbox, text};
+use pixels_core::{Error, Finding, Instance, Level, Sandbox, text};
 use pixels_sandbox::Pixels;
-use serde::Serialize;
 
 use crate::context::{Context, Job};
 use crate::exit::{self, Failure, Outcome};
@@ -20,52 +19,26 @@ pub struct Doctor {
     fix: bool,
 }
 
-/// How a check came out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum State {
-    Ok,
-    Warn,
-    Fail,
-}
-
-/// One thing that was looked at.
-#[derive(Debug, Serialize)]
-struct Check {
-    state: State,
-    check: String,
-    detail: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<String>,
-}
-
-impl Check {
-    fn new(state: State, check: &str, detail: impl Into<String>) -> Self {
-        Self { state, check: check.into(), detail: detail.into(), hint: None }
-    }
-
-    fn failed(check: &str, error: &Error) -> Self {
-        // The hint of an unreachable backend names this command.
-        let hint = error.hint().filter(|hint| !hint.starts_with("pixels doctor"));
-        Self { hint, ..Self::new(State::Fail, check, error.to_string()) }
-    }
-
-    fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
-    }
-}
-
 /// How long the backend may take to answer before that is the finding.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What went wrong, as a finding.
+fn failed(check: &str, error: &Error) -> Finding {
+    let finding = Finding::new(Level::Fail, check, error.to_string());
+    // The hint of an unreachable backend names this command.
+    match error.hint().filter(|hint| !hint.starts_with("pixels doctor")) {
+        Some(hint) => finding.with_hint(hint),
+        None => finding,
+    }
+}
 
 impl Doctor {
     pub fn run(self, ctx: &Context) -> Outcome {
         let mut checks = Vec::new();
         match ctx.config() {
             Err(Failure::Config(e)) => {
-                let check = Check::new(State::Fail, "configuration", e.to_string());
-                checks.push(Check { hint: e.hint.clone(), ..check });
+                let finding = Finding::new(Level::Fail, "configuration", e.to_string());
+                checks.push(Finding { hint: e.hint, ..finding });
                 return report(ctx.ui, &checks);
             }
             Err(other) => return Err(other),
@@ -75,7 +48,7 @@ impl Doctor {
                     Some(file) => format!("no {}: the defaults apply", file.display()),
                     None => "no file: the defaults apply".to_owned(),
                 };
-                checks.push(Check::new(State::Ok, "configuration", detail));
+                checks.push(Finding::new(Level::Ok, "configuration", detail));
             }
         }
         let examined = ctx.run(async |job| {
@@ -85,7 +58,7 @@ impl Doctor {
         match examined {
             // It could not be opened: that is a finding, not a failure of ours.
             Err(Failure::Error(error)) if checks.len() == 1 => {
-                checks.push(Check::failed("backend", &error));
+                checks.push(failed("backend", &error));
                 report(ctx.ui, &checks)
             }
             other => other,
@@ -93,116 +66,94 @@ impl Doctor {
     }
 }
 
-async fn examine(job: &mut Job, fix: bool, checks: &mut Vec<Check>) -> Result<(), Failure> {
+async fn examine(job: &mut Job<'_>, fix: bool, checks: &mut Vec<Finding>) -> Result<(), Failure> {
     let pixels = job.pixels.clone();
     let backend = pixels.backend();
     let choice = pixels.choice();
     let chosen = format!("{}, because {}", choice.backend, choice.why);
-    checks.push(Check::new(State::Ok, "backend", chosen));
-    job.operate("examining the backend", async |_| {
-        if let Some(reached) = reach(&pixels, checks).await {
-            images(backend.as_ref(), checks).await;
-            lifetimes(&pixels, fix, reached, checks).await;
-        }
-        Ok(())
-    })
-    .await?;
+    checks.push(Finding::new(Level::Ok, "backend", chosen));
+    let asked = job
+        .operate("examining the backend", async |_| {
+            match tokio::time::timeout(PATIENCE, backend.doctor(fix)).await {
+                Ok(findings) => Ok(findings),
+                Err(_) => Err(Error::Timeout { what: choice.backend.clone(), after: PATIENCE }),
+            }
+        })
+        .await;
+    match asked {
+        Ok(findings) => checks.extend(findings),
+        Err(Failure::Error(error)) => checks.push(failed("connection", &error)),
+        Err(other) => return Err(other),
+    }
+    if checks.iter().all(|c| c.level != Level::Fail) {
+        job.operate("looking at the pixels", async |_| {
+            lifetimes(&pixels, fix, checks).await;
+            Ok(())
+        })
+        .await?;
+    }
     abilities(backend.as_ref(), checks);
     Ok(())
 }
 
-/// Whether the backend answers; with how many pixels past their time.
-async fn reach(pixels: &Pixels, checks: &mut Vec<Check>) -> Option<usize> {
-    let begun = Instant::now();
-    let listed = match tokio::time::timeout(PATIENCE, pixels.list()).await {
-        Ok(listed) => listed,
-        Err(_) => Err(Error::Timeout { what: "listing pixels".into(), after: PATIENCE }),
-    };
-    match listed {
-        Ok(all) => {
-            let millis = begun.elapsed().as_secs_f64() * 1000.0;
-            let running = all.iter().filter(|i| i.status.is_running()).count();
-            let detail = format!(
-                "answers in {millis:.0} ms: {}, {running} running",
-                count(all.len() as u64, "pixel")
-            );
-            checks.push(Check::new(State::Ok, "connection", detail));
-            let now = Timestamp::now();
-            Some(all.iter().filter(|i| i.meta.expires_at.is_some_and(|at| at <= now)).count())
+/// What is past its time; with `fix` it is destroyed, with what was left behind.
+async fn lifetimes(pixels: &Pixels, fix: bool, checks: &mut Vec<Finding>) {
+    const CHECK: &str = "pixels";
+    let now = Timestamp::now();
+    if fix {
+        match pixels.gc(now).await {
+            Ok(report) => {
+                let gone = report.expired.iter().filter(|o| o.result.is_ok()).count();
+                let detail = format!(
+                    "destroyed {} past its time, removed {}",
+                    count(gone as u64, "pixel"),
+                    count(report.swept.len() as u64, "leftover")
+                );
+                checks.push(Finding::new(Level::Ok, CHECK, detail));
+                let errors = report.expired.iter().filter_map(|o| o.result.as_ref().err());
+                checks.extend(errors.map(|error| failed(CHECK, error)));
+            }
+            Err(error) => checks.push(failed(CHECK, &error)),
         }
-        Err(error) => {
-            checks.push(Check::failed("connection", &error));
-            None
-        }
+        return;
     }
-}
-
-async fn images(backend: &dyn Sandbox, checks: &mut Vec<Check>) {
-    checks.push(match backend.list_images().await {
-        Ok(images) if images.is_empty() => {
-            Check::new(State::Ok, "images", "none at hand: the first create fetches its image")
+    checks.push(match pixels.list().await {
+        Err(error) => failed(CHECK, &error),
+        Ok(all) => {
+            let past = |i: &Instance| i.meta.expires_at.is_some_and(|at| at <= now);
+            let running = all.iter().filter(|i| i.status.is_running()).count();
+            let detail = format!("{}, {running} running", count(all.len() as u64, "pixel"));
+            match all.iter().filter(|i| past(i)).count() {
+                0 => Finding::new(Level::Ok, CHECK, detail),
+                n => Finding::new(Level::Warn, CHECK, format!("{detail}, {n} past its time"))
+                    .with_hint("pixels gc (or pixels doctor --fix) destroys what is past its time"),
+            }
         }
-        Ok(images) => Check::new(State::Ok, "images", format!("{} at hand", images.len())),
-        Err(error) => Check::failed("images", &error),
     });
 }
 
-/// What is past its time, and with `fix` what was left behind.
-async fn lifetimes(pixels: &Pixels, fix: bool, expired: usize, checks: &mut Vec<Check>) {
-    if !fix {
-        checks.push(match expired {
-            0 => Check::new(State::Ok, "lifetimes", "no pixel is past its time"),
-            n => Check::new(
-                State::Warn,
-                "lifetimes",
-                format!("{} past its time", count(n as u64, "pixel")),
-            )
-            .hint("pixels gc (or pixels doctor --fix) destroys them"),
-        });
-        return;
-    }
-    match pixels.gc(Timestamp::now()).await {
-        Ok(report) => {
-            let gone = report.expired.iter().filter(|o| o.result.is_ok()).count();
-            let detail = format!(
-                "destroyed {} past its time, removed {}",
-                count(gone as u64, "pixel"),
-                count(report.swept.len() as u64, "leftover")
-            );
-            checks.push(Check::new(State::Ok, "lifetimes", detail));
-            for outcome in &report.expired {
-                if let Err(error) = &outcome.result {
-                    checks.push(Check::failed("lifetimes", error));
-                }
-            }
-        }
-        Err(error) => checks.push(Check::failed("lifetimes", &error)),
-    }
-}
-
 /// What the backend cannot do, or does with a loss.
-fn abilities(backend: &dyn Sandbox, checks: &mut Vec<Check>) {
+fn abilities(backend: &dyn Sandbox, checks: &mut Vec<Finding>) {
     let can = backend.capabilities();
     if !can.egress_control {
         let detail = "restricted egress modes are not supported: every pixel is unrestricted";
-        checks.push(Check::new(State::Warn, "egress", detail));
+        checks.push(Finding::new(Level::Warn, "egress", detail));
     }
-    for (what, note) in &can.notes {
-        checks.push(Check::new(State::Warn, what, note));
-    }
+    let notes = can.notes.iter();
+    checks.extend(notes.map(|(what, note)| Finding::new(Level::Warn, what, note)));
 }
 
-fn report(ui: Ui, checks: &[Check]) -> Outcome {
+fn report(ui: Ui, checks: &[Finding]) -> Outcome {
     if ui.json {
         ui.json_out(&checks)?;
     } else {
         let width = checks.iter().map(|c| c.check.chars().count()).max().unwrap_or(0);
         let mut out = String::new();
         for c in checks {
-            let state = match c.state {
-                State::Ok => "ok",
-                State::Warn => "warn",
-                State::Fail => "fail",
+            let state = match c.level {
+                Level::Ok => "ok",
+                Level::Warn => "warn",
+                Level::Fail => "fail",
             };
             let check = text::clean(&c.check);
             out.push_str(&format!("{state:<4}  {check:<width$}  {}\n", text::clean(&c.detail)));
@@ -212,5 +163,5 @@ fn report(ui: Ui, checks: &[Check]) -> Outcome {
         }
         ui.out(out)?;
     }
-    exit::all(checks.iter().all(|c| c.state != State::Fail))
+    exit::all(checks.iter().all(|c| c.level != Level::Fail))
 }

@@ -69,14 +69,14 @@ impl Exec {
 }
 
 /// Runs a command connected to our streams; with a terminal if `tty`.
-pub async fn exec(job: &mut Job, name: &Name, mut opts: ExecOpts, tty: bool) -> Outcome {
+pub async fn exec(job: &mut Job<'_>, name: &Name, mut opts: ExecOpts, tty: bool) -> Outcome {
     prepare(&mut opts, tty);
     let pixels = job.pixels.clone();
     let process =
         job.operate(&format!("reaching {name}"), async |_| pixels.exec(name, opts).await).await?;
     warn(job.ui, &process);
     let raw = if tty { Raw::enter().map_err(super::terminal_failed)? } else { None };
-    let outcome = stream::pump(process, &mut job.signals, GRACE).await;
+    let outcome = stream::pump(process, &mut job.watch.signals, GRACE).await;
     drop(raw);
     outcome
 }

@@ -16,6 +16,7 @@ mod names;
 mod network;
 mod pull;
 mod push;
+mod remote;
 mod restart;
 mod run;
 mod shape;
@@ -53,6 +54,7 @@ pub enum Command {
     Push(push::Push),
     Pull(pull::Pull),
     Image(image::Image),
+    Remote(remote::Remote),
     Doctor(doctor::Doctor),
     Gc(gc::Gc),
     Config(config::Config),
@@ -87,6 +89,7 @@ impl Command {
             Self::Push(c) => c.run(ctx),
             Self::Pull(c) => c.run(ctx),
             Self::Image(c) => c.run(ctx),
+            Self::Remote(c) => c.run(ctx),
             Self::Doctor(c) => c.run(ctx),
             Self::Gc(c) => c.run(ctx),
             Self::Config(c) => c.run(ctx),

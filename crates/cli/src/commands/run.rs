@@ -66,26 +66,27 @@ impl Run {
             let (pixels, ui) = (job.pixels.clone(), job.ui);
             let mut signals =
                 Signals::new().map_err(|e| Error::backend("signals", e.to_string()))?;
-            job.supervise("creating a pixel", async |meter| {
-                let create = shape.request(names, meter.sink());
-                let drive = async |_, process| {
-                    // While the command runs, signals and the terminal are its own.
-                    meter.hold(true);
-                    exec::warn(ui, &process);
-                    let outcome = match raw(self.tty) {
-                        Ok(raw) => {
-                            let outcome = stream::pump(process, &mut signals, GRACE).await;
-                            drop(raw);
-                            outcome
-                        }
-                        Err(failure) => Err(failure),
+            job.watch
+                .supervise("creating a pixel", async |meter| {
+                    let create = shape.request(names, meter.sink());
+                    let drive = async |_, process| {
+                        // While the command runs, signals and the terminal are its own.
+                        meter.hold(true);
+                        exec::warn(ui, &process);
+                        let outcome = match raw(self.tty) {
+                            Ok(raw) => {
+                                let outcome = stream::pump(process, &mut signals, GRACE).await;
+                                drop(raw);
+                                outcome
+                            }
+                            Err(failure) => Err(failure),
+                        };
+                        meter.hold(false);
+                        Ok(outcome)
                     };
-                    meter.hold(false);
-                    Ok(outcome)
-                };
-                pixels.run(RunRequest { create, exec: opts }, drive).await
-            })
-            .await?
+                    pixels.run(RunRequest { create, exec: opts }, drive).await
+                })
+                .await?
         })
     }
 }

@@ -2,10 +2,21 @@
 //! `PIXELS_TEST_INCUS_SOCKET` names. Without either these tests fail.
 
 mod cancel;
+mod clones;
+mod cluster;
+mod doctor;
 mod exec;
+mod faults;
+mod faults_create;
+mod faults_kill;
+mod faults_space;
 mod fidelity;
+mod files;
 mod harness;
 mod plain;
+mod remote;
+mod requests;
+mod rest;
 mod terminal;
 
 /// A file that is in here and not in the list above would never run.

@@ -10,7 +10,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use pixels_guest_api::{ExecRequest, Nonce, Report, ReportFilter, UserSpec};
+use pixels_guest_api::{ExecRequest, Nonce, READY_MARKER, Report, ReportFilter, UserSpec};
 
 /// The binary under test.
 pub const GUEST: &str = env!("CARGO_BIN_EXE_pixels-guest");
@@ -114,6 +114,8 @@ pub fn collect(mut child: Child, nonce: Nonce) -> Outcome {
     });
     let mut raw = Vec::new();
     err.read_to_end(&mut raw).unwrap();
+    // The first thing it says, also when it refuses the request.
+    let raw = raw.strip_prefix(&READY_MARKER[..]).unwrap_or(&raw);
     let (mut filter, mut stderr) = (ReportFilter::new(nonce), Vec::new());
     for piece in raw.chunks(7) {
         filter.push(piece, &mut stderr);

@@ -53,7 +53,7 @@ pub const KEYS: &[Key] = &[
     key("incus.project", Kind::Text, None, &["PIXELS_INCUS_PROJECT"], "the project to work in; unset: the daemon's default"),
     key("incus.image_server", Kind::Url, Some("https://images.linuxcontainers.org"), &["PIXELS_INCUS_IMAGE_SERVER"], "the simplestreams server that images come from"),
     key("incus.image_server_ca", Kind::Path, None, &["PIXELS_INCUS_IMAGE_SERVER_CA"], "the CA of that server, PEM; unset: the daemon's roots"),
-    key("incus.guest_binary", Kind::Path, None, &["PIXELS_INCUS_GUEST_BINARY"], "the pixels-guest to put into pixels of another architecture than ours; unset: the built-in one"),
+    key("incus.guest_binary", Kind::Path, None, &["PIXELS_INCUS_GUEST_BINARY"], "a pixels-guest to put into pixels, for those of another architecture; unset: the built-in one"),
     key("incus.hardening.isolate_idmap", Kind::Bool, Some("true"), &["PIXELS_INCUS_HARDENING_ISOLATE_IDMAP"], "give every pixel uids of its own on the host"),
     key("incus.hardening.disable_guestapi", Kind::Bool, Some("true"), &["PIXELS_INCUS_HARDENING_DISABLE_GUESTAPI"], "keep the daemon's guest API out of pixels"),
     key("incus.hardening.limit_processes", Kind::Count, Some("8192"), &["PIXELS_INCUS_HARDENING_LIMIT_PROCESSES"], "the most processes in a pixel; 0: no limit"),

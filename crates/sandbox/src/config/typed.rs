@@ -48,7 +48,7 @@ pub struct Incus {
     pub image_server: String,
     /// Its CA.
     pub image_server_ca: Option<PathBuf>,
-    /// What replaces the built-in guest binary.
+    /// The guest helper that replaces the built-in one.
     pub guest_binary: Option<PathBuf>,
     /// `[incus.hardening]`.
     pub hardening: Hardening,

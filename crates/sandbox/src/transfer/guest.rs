@@ -118,6 +118,19 @@ pub(super) fn remove<'a>(
     })
 }
 
+/// Removes from `dir` what pushes left half-made whose process was killed. What
+/// stands in the way of that does not stand in the way of the push.
+pub(super) async fn tidy(session: &dyn FileSession, dir: &[u8]) {
+    for entry in session.read_dir(dir).await.unwrap_or_default() {
+        if is_name(&entry.name) && session.is_leftover(&entry) {
+            let path = join(dir, &entry.name);
+            if let Err(error) = remove(session, path, 0).await {
+                tracing::debug!(%error, "could not remove what an interrupted push left");
+            }
+        }
+    }
+}
+
 /// The directory of an absolute path and its last name; `None` for `/` and
 /// what ends in `.` or `..`.
 pub(super) fn split(path: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {

@@ -72,7 +72,10 @@ impl Pixels {
     /// Permissions and times are kept, setuid and setgid are dropped, because
     /// the owner changes. A file is replaced at once; a tree where nothing was
     /// appears when it is whole; a tree over another one replaces file by file.
-    /// Interrupted, [`Pixels::close`] removes what was half-made.
+    /// Interrupted, [`Pixels::close`] removes what was half-made; where the
+    /// process is killed, a `.pixels-*` file or tree may stay behind, next to
+    /// what it was to become, and the next push to that directory removes it
+    /// (after a day, where that push is another machine's).
     ///
     /// # Errors
     /// `NotFound` for a source or parent that is missing; `Invalid` naming a

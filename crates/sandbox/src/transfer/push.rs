@@ -12,7 +12,7 @@ use pixels_core::{Error, FileKind, FileSession, Owner, Reader, Result, WriteOpts
 use tokio::io::{AsyncRead, BufReader, ReadBuf};
 
 use super::host::{self, HostDir};
-use super::tree::{Bounds, Meter, Node, join, refuse, special, temp_name};
+use super::tree::{Bounds, Meter, Node, join, refuse, special};
 use super::{AT_ONCE, BLOCK, PushOpts, Transferred, guest};
 use crate::facade::Leftover;
 use crate::{Pixels, Remote};
@@ -158,6 +158,9 @@ impl Push<'_> {
 
     async fn one(&self, source: &Source, target: Target) -> Result<()> {
         let (parent, node) = (&source.parent, &source.node);
+        if let Some((dir, _)) = guest::split(&target.path) {
+            guest::tidy(self.session, &dir).await;
+        }
         match (node.kind, target.there) {
             (FileKind::Dir, Some(_)) => {
                 let dir = parent.dir(&node.name)?;
@@ -171,7 +174,7 @@ impl Push<'_> {
     /// A tree where nothing is: under another name first, in place when it is whole.
     async fn fresh(&self, parent: &HostDir, node: &Node, target: &[u8]) -> Result<()> {
         let (dir, name) = guest::split(target).ok_or_else(|| guest::missing(target))?;
-        let temp = join(&dir, temp_name().as_bytes());
+        let temp = join(&dir, &self.session.temp_name());
         let leftover = Leftover::Path { pixel: self.remote.name.clone(), path: temp.clone() };
         let guard = self.pixels.guard(leftover);
         let made = async {
@@ -239,6 +242,9 @@ impl Push<'_> {
 
     /// What is in `node` to below `path`: files side by side, then directories one by one.
     async fn below(&self, dir: &HostDir, node: &Node, path: Vec<u8>, merge: bool) -> Result<()> {
+        if merge {
+            guest::tidy(self.session, &path).await;
+        }
         let (dirs, others): (Vec<_>, Vec<_>) =
             node.children.iter().partition(|child| child.kind == FileKind::Dir);
         let work = others.into_iter().map(|child| {
@@ -285,7 +291,7 @@ impl Push<'_> {
             FileKind::File | FileKind::Symlink => {}
         }
         let (dir, _) = guest::split(path).ok_or_else(|| guest::missing(path))?;
-        let temp = join(&dir, temp_name().as_bytes());
+        let temp = join(&dir, &self.session.temp_name());
         let leftover = Leftover::Path { pixel: self.remote.name.clone(), path: temp.clone() };
         let guard = self.pixels.guard(leftover);
         self.session.symlink(target, &temp, Some(self.owner)).await?;

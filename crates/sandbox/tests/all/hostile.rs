@@ -114,6 +114,9 @@ impl Backend for Hostile {
     async fn sweep(&self) -> Result<Vec<String>> {
         self.count().sweep().await
     }
+    async fn doctor(&self, fix: bool) -> Vec<Finding> {
+        self.count().doctor(fix).await
+    }
     fn capabilities(&self) -> Capabilities {
         Capabilities { egress_control: self.egress, ..self.inner.capabilities() }
     }
