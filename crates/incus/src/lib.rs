@@ -16,6 +16,7 @@ mod doctor;
 mod exec;
 mod files;
 mod guest;
+mod half;
 mod images;
 mod lifecycle;
 mod maker;

@@ -212,7 +212,7 @@ pub(crate) fn image_error(e: MakeError, image: &str, server: &str) -> Error {
         return Error::not_found(What::Image, image)
             .with_hint(format!("{who}: pixels image list shows what is at hand"));
     }
-    let asked = format!("get \"{}", server.to_ascii_lowercase());
+    let asked = format!("get \"{}", server.trim_end_matches('/').to_ascii_lowercase());
     // The third is what it is through another member of a cluster.
     if says(&[
         "failed getting remote image info",

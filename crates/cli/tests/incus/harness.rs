@@ -306,7 +306,8 @@ impl World {
                 command.env(var, value);
             }
         }
-        let done = Running::start(command).wait(PATIENCE);
+        // A whole daemon has to come up.
+        let done = Running::start(command).wait(3 * PATIENCE);
         assert_eq!(done.code, Some(0), "{up} {args:?}: {done:?}");
     }
 

@@ -1,6 +1,8 @@
 //! The program on a real Incus: the rig's, or the one that
 //! `PIXELS_TEST_INCUS_SOCKET` names. Without either these tests fail.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "figures, and what is left out")]
+
 mod cancel;
 mod clones;
 mod cluster;

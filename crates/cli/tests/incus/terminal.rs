@@ -84,8 +84,8 @@ fn job_control_works() {
     pty.send(b"\x03").unwrap();
     pty.send(b"echo co''de $?\r").unwrap();
     pty.expect(b"code 130\r\n", PATIENCE).unwrap();
-    pty.send(b"\x04").unwrap();
-    pty.wait(PATIENCE).unwrap();
+    pty.send(b"exit 3\r").unwrap();
+    assert_eq!(pty.wait(PATIENCE).unwrap().code(), Some(3));
 }
 
 #[test]
