@@ -176,7 +176,13 @@ impl Api {
         self.project.as_deref().unwrap_or("default")
     }
 
-    async fn send(&self, method: Method, path: Path, body: Option<&Value>) -> Result<Reply, Fault> {
+    /// As [`Api::call`], a refusal as the daemon words it.
+    pub async fn send(
+        &self,
+        method: Method,
+        path: Path,
+        body: Option<&Value>,
+    ) -> Result<Reply, Fault> {
         let path = self.path(path);
         tracing::debug!(%method, path, "request");
         let mut request = Request::new(method, path);

@@ -11,7 +11,7 @@ use std::path::{Path as FsPath, PathBuf};
 
 use base64::Engine;
 use pixels_core::{Error, Result};
-use pixels_wire::{Client, ClientIdentity, Endpoint, ServerTrust, TlsEndpoint, cert};
+use pixels_wire::{Client, ClientIdentity, Endpoint, Method, ServerTrust, TlsEndpoint, cert};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -89,7 +89,7 @@ pub async fn redeem(token: &str, dir: &FsPath) -> Result<Trusted> {
 /// Shows the token to the server, which then trusts the certificate of this connection.
 async fn spend(api: &Api, token: &str) -> Result<()> {
     let body = json!({"type": "client", "trust_token": token});
-    if let Err(fault) = api.post(Path::new("/1.0/certificates"), &body).await {
+    if let Err(fault) = api.send(Method::POST, Path::new("/1.0/certificates"), Some(&body)).await {
         // For one that has expired Incus 6.0 has another status, and only text.
         return Err(match fault {
             Fault::Api { status, message }

@@ -376,7 +376,7 @@ fn images_come_from_a_server_of_ones_own() {
         done.err(),
         format!(
             "error: image \"images:no/such\" not found\n\
-             hint: neither the daemon nor {server} has it: pixels image list shows what there is\n"
+             hint: {server} does not have it: pixels image list shows what is at hand\n"
         )
     );
 }
