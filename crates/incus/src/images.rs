@@ -42,7 +42,8 @@ impl Incus {
             Err(fault) => return Err(self.list_error(fault, "list images").await),
         };
         if raw.is_empty() {
-            self.check_project().await?;
+            // Whoever is not trusted sees the public ones, of which there are none.
+            self.ask_for_project().await?;
         }
         let mut images: Vec<_> = raw
             .into_iter()

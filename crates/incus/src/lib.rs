@@ -124,7 +124,8 @@ impl Incus {
         }
     }
 
-    async fn ask_for_project(&self) -> Result<()> {
+    /// That the project exists, and that this client may use it.
+    pub(crate) async fn ask_for_project(&self) -> Result<()> {
         let project = self.api.project_name();
         match self.api.get(Path::new("/1.0/projects").seg(project)).await {
             Ok(_) => Ok(()),

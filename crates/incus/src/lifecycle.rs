@@ -252,7 +252,7 @@ impl Incus {
             let raw = match self.raw(name, false).await {
                 Ok(raw) if wanted(&raw) => raw,
                 Ok(_) => return Ok(false),
-                Err(e) if e.is_not_found() => return Ok(false),
+                Err(e) if is_no_pixel(&e) => return Ok(false),
                 Err(e) => return Err(e),
             };
             if raw.status() != Status::Stopped {
@@ -328,6 +328,11 @@ impl From<MakeError> for Error {
             MakeError::Other(fault) => fault.during("create"),
         }
     }
+}
+
+/// Whether it is the pixel that is missing, and not the project around it.
+fn is_no_pixel(e: &Error) -> bool {
+    matches!(e.kind(), Error::NotFound { what: What::Pixel, .. })
 }
 
 /// Whether a create failed because somebody else has the address. There is no

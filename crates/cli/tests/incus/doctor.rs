@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 use crate::harness::World;
 use crate::rest::rest;
 
-/// Its findings as `(state, check, detail, hint)`, and the exit code.
+/// Its findings as `(level, check, detail, hint)`, and the exit code.
 fn examine(world: &World) -> (Vec<[String; 4]>, Option<i32>) {
     let done = world.pixels(["doctor", "--json"]);
     assert_eq!(done.err(), "", "{done:?}");
     let found: Value = serde_json::from_slice(&done.stdout).unwrap();
     let found = found.as_array().unwrap().iter().map(|f| {
-        ["state", "check", "detail", "hint"].map(|k| f[k].as_str().unwrap_or("").to_owned())
+        ["level", "check", "detail", "hint"].map(|k| f[k].as_str().unwrap_or("").to_owned())
     });
     (found.collect(), done.code)
 }

@@ -149,6 +149,7 @@ fn commands_make_few_requests() {
 fn help_and_the_like_open_no_connection() {
     let world = World::new();
     let proxy = Proxy::new(&world);
+    let man = world.home().join("man");
     for args in [
         &["--help"][..],
         &["create", "--help"],
@@ -156,7 +157,7 @@ fn help_and_the_like_open_no_connection() {
         &["completions", "bash"],
         &["completions", "zsh"],
         &["config", "show"],
-        &["man"],
+        &["man", man.to_str().unwrap()],
     ] {
         let made = proxy.requests(&world, args);
         assert_eq!((made.len(), proxy.connections()), (0, 0), "{args:?}: {made:?}");

@@ -141,7 +141,7 @@ fn supervise(mut request: ExecRequest, control: &OwnedFd, terminal: bool) -> i32
 enum Outcome {
     /// The command has ended; after a signal that wants it to, or not.
     Ended(End, bool),
-    /// A is gone, or was told to end the tree.
+    /// A is gone or was told to end the tree, or the host is gone.
     Cancelled,
     TimedOut,
 }
@@ -167,8 +167,15 @@ fn watch(
         let mut fds = [
             fd::watch(control.as_raw_fd(), libc::POLLIN),
             fd::watch(children.as_raw_fd(), libc::POLLIN),
+            // No event is asked for: only the end of whoever reads this comes. The
+            // host reads it to the end, so that is a daemon which was killed. It
+            // could not tell A.
+            fd::watch(fd::STDERR, 0),
         ];
         if fd::poll(&mut fds, left).is_err() {
+            return Outcome::Cancelled;
+        }
+        if fds[2].revents & (libc::POLLERR | libc::POLLHUP) != 0 {
             return Outcome::Cancelled;
         }
         if fds[1].revents != 0 {

@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
-use pixels_core::{ImageInfo, Instance, Name, Result, StopOpts};
+use pixels_core::{Error, ImageInfo, Instance, Name, Result, StopOpts, What};
 
 use crate::{Outcome, Pixels, Targets};
+
+/// Whether it is the pixel that is missing, and not what it would be in.
+fn is_no_pixel(e: &Error) -> bool {
+    matches!(e.kind(), Error::NotFound { what: What::Pixel, .. })
+}
 
 /// How long a pixel may take until commands can be run in it and its address is known.
 pub(crate) const READY: Duration = Duration::from_secs(120);
@@ -83,7 +88,7 @@ impl Pixels {
         let destroy = |name: Name| async move {
             match self.backend().delete(&name).await {
                 Ok(()) => Ok(true),
-                Err(e) if missing_ok && e.is_not_found() => Ok(false),
+                Err(e) if missing_ok && is_no_pixel(&e) => Ok(false),
                 Err(e) => Err(e),
             }
         };
