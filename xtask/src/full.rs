@@ -65,7 +65,13 @@ fn sections(rig: &Rig) -> Result<Vec<Section>> {
         "conformance",
         &["cluster::"],
     )?;
-    let long = tests(rig, &env, "Long tests of the program", "incus", &["full_", "--nocapture"])?;
+    let long = tests(
+        rig,
+        &env,
+        "Long tests of the program",
+        "incus",
+        &["full_", "cluster::", "--nocapture"],
+    )?;
     Ok(vec![speed, long, suite])
 }
 

@@ -49,9 +49,9 @@ impl Incus {
             // The reason is text alone; what is there can be asked.
             match self.raw_snapshot(name, label).await {
                 Ok(_) => return Err(Error::exists(What::Checkpoint, full(name, label))),
-                Err(Error::NotFound { what: What::Pixel, name }) => {
-                    return Err(Error::not_found(What::Pixel, name));
-                }
+                Err(e) if matches!(e.kind(), Error::NotFound { what: What::Checkpoint, .. }) => {}
+                // The pixel is missing, or its project.
+                Err(e) if e.is_not_found() => return Err(e),
                 Err(_) => {}
             }
         }

@@ -1,5 +1,8 @@
 //! The daemon is killed in the middle of things, and comes back.
 
+use std::os::unix::net::UnixStream;
+use std::time::Instant;
+
 use crate::faults::fails;
 use crate::harness::{PATIENCE, World};
 use crate::rest::{get, nothing_left, until_instance};
@@ -11,6 +14,15 @@ fn closed(world: &World) -> String {
          removes what was left half-made\n",
         world.rig().socket().unwrap().display()
     )
+}
+
+/// Kills the daemon and waits until its socket refuses, which is a moment later.
+fn kill(world: &World) {
+    world.kill_daemon();
+    let begun = Instant::now();
+    while UnixStream::connect(world.rig().socket().unwrap()).is_ok() {
+        assert!(begun.elapsed() < PATIENCE, "its socket still listens");
+    }
 }
 
 fn names(world: &World) -> Vec<String> {
@@ -28,7 +40,7 @@ fn a_killed_daemon_leaves_nothing_half_made() {
     // exec: the client ends, with its own code.
     let running = world.spawn(["exec", &source, "--", "sh", "-c", "echo up; exec sleep 3600"]);
     running.until_out(b"up\n");
-    world.kill_daemon();
+    kill(&world);
     let done = running.wait(PATIENCE);
     assert_eq!((done.code, done.err(), done.text()), (Some(125), closed(&world), "up\n".into()));
     let refused = format!(
@@ -49,7 +61,7 @@ fn a_killed_daemon_leaves_nothing_half_made() {
         for mended_by_rerun in [true, false] {
             let running = world.spawn(args);
             until_instance(&world, name);
-            world.kill_daemon();
+            kill(&world);
             fails(&running.wait(PATIENCE), 1, &closed(&world));
             world.mend();
             if mended_by_rerun {

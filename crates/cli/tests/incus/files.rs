@@ -354,7 +354,7 @@ fn full_a_gibibyte_both_ways() {
         let done = world.spawn(args).wait(Duration::from_secs(600));
         assert_eq!(done.code, Some(0), "{done:?}");
         let speed = (1u64 << 30) as f64 / 1e6 / begun.elapsed().as_secs_f64();
-        println!("{what} 1 GiB: {speed:.0} MB/s");
+        println!("figure: {what} 1 GiB: {speed:.0} MB/s");
     };
     timed("push", [OsStr::new("push"), source.as_os_str(), there.as_ref()]);
     let want = sum(&source);
