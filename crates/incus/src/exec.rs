@@ -164,7 +164,7 @@ impl Incus {
         };
         let mut scanner = ReadyScanner::default();
         let mut early = Vec::new();
-        while let Some(chunk) = streams::next(&mut marked).await {
+        while let streams::Piece::Bytes(chunk) = streams::next(&mut marked).await {
             if scanner.push(&chunk, &mut early) {
                 return Ok(Up {
                     operation: launched.operation,

@@ -4,13 +4,16 @@
 //! that a caller who does not read stops the command as a full pipe would, and
 //! a caller who drops a reader closes the pipe under the command.
 
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use pixels_core::{Reader, Writer};
 use pixels_guest_api::{Report, ReportFilter, ReportKind};
 use pixels_wire::{Message, WebSocketReceiver, WebSocketSender};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -67,15 +70,50 @@ pub(crate) fn output(from: WebSocketReceiver) -> Reader {
 /// The output of a terminal; `ended` is told when it has.
 pub(crate) fn output_then(mut from: WebSocketReceiver, ended: oneshot::Sender<()>) -> Reader {
     let (near, mut far) = tokio::io::duplex(PIPE);
+    let whole = Arc::new(AtomicBool::new(false));
+    let reader = Whole { inner: near, whole: Arc::clone(&whole) };
     tokio::spawn(async move {
-        while let Some(chunk) = next(&mut from).await {
-            if far.write_all(&chunk).await.is_err() {
-                break;
+        loop {
+            match next(&mut from).await {
+                Piece::Bytes(chunk) if far.write_all(&chunk).await.is_err() => break,
+                Piece::Bytes(_) => {}
+                Piece::End => {
+                    whole.store(true, Ordering::Release);
+                    break;
+                }
+                Piece::Lost => break,
             }
         }
         let _ = ended.send(());
     });
-    Box::pin(near)
+    Box::pin(reader)
+}
+
+/// The caller's end of an output. Where the stream broke off, its end is an
+/// error: what is missing must not look like all there was.
+struct Whole {
+    inner: DuplexStream,
+    whole: Arc<AtomicBool>,
+}
+
+impl AsyncRead for Whole {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buf.filled().len();
+        let room = buf.remaining();
+        ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
+        let at_end = room > 0 && buf.filled().len() == before;
+        if at_end && !self.whole.load(Ordering::Acquire) {
+            let kind = std::io::ErrorKind::ConnectionAborted;
+            let error =
+                std::io::Error::new(kind, "the connection was lost before the output's end");
+            return Poll::Ready(Err(error));
+        }
+        Poll::Ready(Ok(()))
+    }
 }
 
 /// An output stream that may carry the guest's report at its end.
@@ -100,12 +138,14 @@ pub(crate) fn filtered(
     let (near, mut far) = tokio::io::duplex(PIPE);
     let report = ReportSlot::default();
     let slot = Arc::clone(&report);
+    let whole = Arc::new(AtomicBool::new(false));
+    let reader = Whole { inner: near, whole: Arc::clone(&whole) };
     let task = tokio::spawn(async move {
         let mut out = Vec::new();
         let mut open = true;
-        let mut chunk = Some(Bytes::from(early));
-        while let Some(bytes) = chunk {
-            filter.push(&bytes, &mut out);
+        let mut piece = Piece::Bytes(Bytes::from(early));
+        while let Piece::Bytes(bytes) = &piece {
+            filter.push(bytes, &mut out);
             if let Some(found) = filter.report() {
                 keep(&slot, found);
             }
@@ -117,8 +157,9 @@ pub(crate) fn filtered(
                 break;
             }
             out.clear();
-            chunk = next(&mut from).await;
+            piece = next(&mut from).await;
         }
+        whole.store(matches!(piece, Piece::End), Ordering::Release);
         if let Some(report) = filter.finish(&mut out) {
             keep(&slot, &report);
             if let Some(line) = shell_line(&report, tty) {
@@ -132,7 +173,7 @@ pub(crate) fn filtered(
             let _ = done.send(());
         }
     });
-    Filtered { reader: Box::pin(near), report, task }
+    Filtered { reader: Box::pin(reader), report, task }
 }
 
 fn keep(slot: &ReportSlot, report: &Report) {
@@ -147,15 +188,25 @@ fn shell_line(report: &Report, tty: bool) -> Option<String> {
     ours.then(|| format!("pixels: {}{}", report.message, if tty { "\r\n" } else { "\n" }))
 }
 
-/// The next piece of output; `None` at its end, which is an empty text message.
-pub(crate) async fn next(from: &mut WebSocketReceiver) -> Option<Bytes> {
+/// What comes next on an output's socket.
+pub(crate) enum Piece {
+    /// Output.
+    Bytes(Bytes),
+    /// Its end, which is an empty text message.
+    End,
+    /// The socket is gone without one.
+    Lost,
+}
+
+/// The next piece of output.
+pub(crate) async fn next(from: &mut WebSocketReceiver) -> Piece {
     loop {
         match from.recv().await {
             Ok(Some(Message::Binary(bytes))) if bytes.is_empty() => {}
-            Ok(Some(Message::Binary(bytes))) => return Some(bytes),
-            Ok(Some(Message::Text(text))) if text.is_empty() => return None,
-            Ok(Some(Message::Text(text))) => return Some(Bytes::from(text.into_bytes())),
-            Ok(Some(Message::Close(_)) | None) | Err(_) => return None,
+            Ok(Some(Message::Binary(bytes))) => return Piece::Bytes(bytes),
+            Ok(Some(Message::Text(text))) if text.is_empty() => return Piece::End,
+            Ok(Some(Message::Text(text))) => return Piece::Bytes(Bytes::from(text.into_bytes())),
+            Ok(Some(Message::Close(_)) | None) | Err(_) => return Piece::Lost,
         }
     }
 }

@@ -109,7 +109,7 @@ fn supervise(mut request: ExecRequest, control: &OwnedFd, terminal: bool) -> i32
         }
     }
 
-    let code = match watch(command, control, &children, deadline) {
+    let code = match watch(command, control, &children, deadline, terminal) {
         Outcome::Ended(end, asked) => {
             // What the command left behind on purpose stays. After a request to end
             // nothing is on purpose, and the client can no longer ask for it to go.
@@ -152,8 +152,9 @@ fn watch(
     control: &OwnedFd,
     children: &OwnedFd,
     deadline: Option<Instant>,
+    terminal: bool,
 ) -> Outcome {
-    let mut asked = false;
+    let (mut asked, mut host) = (false, fd::STDERR);
     loop {
         while let Waited::Ended(pid, end) = process::wait(-1, false) {
             if pid == command {
@@ -170,13 +171,18 @@ fn watch(
             // No event is asked for: only the end of whoever reads this comes. The
             // host reads it to the end, so that is a daemon which was killed. It
             // could not tell A.
-            fd::watch(fd::STDERR, 0),
+            fd::watch(host, 0),
         ];
         if fd::poll(&mut fds, left).is_err() {
             return Outcome::Cancelled;
         }
         if fds[2].revents & (libc::POLLERR | libc::POLLHUP) != 0 {
-            return Outcome::Cancelled;
+            if !terminal {
+                return Outcome::Cancelled;
+            }
+            // The kernel tells the command that its terminal hung up.
+            asked = true;
+            host = -1;
         }
         if fds[1].revents != 0 {
             // Only the wake-up counts: which child it was, wait() says.

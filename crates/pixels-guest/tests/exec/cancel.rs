@@ -112,6 +112,29 @@ fn the_kill_signal_takes_the_tree_and_answers_137() {
 }
 
 #[test]
+fn a_signal_that_ends_the_command_takes_what_it_left() {
+    need_root!("a_signal_that_ends_the_command_takes_what_it_left");
+    let mark = unique();
+    let text =
+        format!("setsid sleep {mark} & (setsid sleep {mark} &); echo up; while :; do :; done");
+    let running = Running::start(&script(&text));
+    running.signal(libc::SIGTERM);
+    assert_eq!(running.end().code(), 143);
+    assert_eq!(marked(&mark), []);
+}
+
+#[test]
+fn a_host_that_is_gone_takes_the_tree() {
+    need_root!("a_host_that_is_gone_takes_the_tree");
+    let mark = unique();
+    let mut running = Running::start(&script(&grove(&mark)));
+    // A daemon that is killed closes the pipes and tells nobody.
+    drop((running.child.stdin.take(), running.child.stdout.take(), running.child.stderr.take()));
+    assert_eq!(running.child.wait().unwrap().code(), Some(137));
+    assert_eq!(marked(&mark), []);
+}
+
+#[test]
 fn signals_reach_the_commands_group() {
     need_root!("signals_reach_the_commands_group");
     for (number, name) in [
