@@ -12,7 +12,7 @@ use crate::Ctx;
 table! { "console":
     size_resize_and_exit_code [],
     a_command_in_place_of_the_shell [],
-    the_end_of_input_ends_it [],
+    the_end_of_input_ends_it [Linux],
     a_kill_ends_it [],
 }
 
