@@ -159,7 +159,7 @@ impl Incus {
         let (sender, receiver) = launched.main.split();
         let (control, control_events) = launched.control.split();
         let (out, mut marked) = match launched.outputs {
-            Some((out, err)) => (Some((receiver, out.split().1)), err.split().1),
+            Some((out, err)) => (Some((receiver, out.receive_only())), err.receive_only()),
             None => (None, receiver),
         };
         let mut scanner = ReadyScanner::default();

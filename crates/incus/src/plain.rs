@@ -67,9 +67,11 @@ pub(crate) async fn start(
     let (control, mut events) = launched.control.split();
     let (ended, until) = oneshot::channel();
     let (stdout, stderr, keep) = match launched.outputs {
-        Some((out, err)) => {
-            (streams::output(out.split().1), Some(streams::output(err.split().1)), Some(ended))
-        }
+        Some((out, err)) => (
+            streams::output(out.receive_only()),
+            Some(streams::output(err.receive_only())),
+            Some(ended),
+        ),
         None => (streams::output_then(receiver, ended), None, None),
     };
     let stdin = streams::input(sender, until, keep);

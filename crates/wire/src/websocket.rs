@@ -1,13 +1,16 @@
 //! WebSockets.
 
-use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::{fmt, io};
 
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{FutureExt, Sink, SinkExt, Stream as FutureStream, StreamExt};
 use hyper::Uri;
 use hyper::header::HOST;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
@@ -41,20 +44,26 @@ pub enum Message {
 
 /// An open WebSocket.
 pub struct WebSocket {
-    inner: WebSocketStream<Stream>,
+    inner: WebSocketStream<Line>,
     endpoint: Arc<str>,
     done: bool,
 }
 
+/// The connection beneath, which can be made to swallow what is written.
+struct Line {
+    stream: Stream,
+    quiet: bool,
+}
+
 /// The sending half of a [`WebSocket`].
 pub struct WebSocketSender {
-    inner: SplitSink<WebSocketStream<Stream>, Raw>,
+    inner: SplitSink<WebSocketStream<Line>, Raw>,
     endpoint: Arc<str>,
 }
 
 /// The receiving half of a [`WebSocket`]. It also answers pings, so it should be kept reading.
 pub struct WebSocketReceiver {
-    inner: SplitStream<WebSocketStream<Stream>>,
+    inner: SplitStream<WebSocketStream<Line>>,
     endpoint: Arc<str>,
     done: bool,
 }
@@ -79,7 +88,7 @@ impl Client {
             .write_buffer_size(FRAME)
             .max_message_size(Some(MESSAGE_LIMIT))
             .max_frame_size(Some(MESSAGE_LIMIT));
-        let stream = self.open().await?;
+        let stream = Line { stream: self.open().await?, quiet: false };
         self.count_request();
         let handshake = client_async_with_config(request, stream, Some(config));
         match timeout(SWITCH_TIMEOUT, handshake).await {
@@ -115,6 +124,14 @@ impl WebSocket {
     /// [`Error::Closed`] if the connection is gone.
     pub async fn close(&mut self) -> Result<(), Error> {
         self.send(Message::Close(None)).await
+    }
+
+    /// The receiving half alone, which from now on sends nothing: not even answers to
+    /// pings. A peer that has sent its last and closed would answer those with a reset, and
+    /// with it what was not read yet would be lost.
+    pub fn receive_only(mut self) -> WebSocketReceiver {
+        self.inner.get_mut().quiet = true;
+        self.split().1
     }
 
     /// Two halves for two tasks.
@@ -292,5 +309,39 @@ impl fmt::Debug for WebSocketSender {
 impl fmt::Debug for WebSocketReceiver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "WebSocketReceiver({})", self.endpoint)
+    }
+}
+
+impl AsyncRead for Line {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Line {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.quiet {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.quiet {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
