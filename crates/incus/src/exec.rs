@@ -281,15 +281,15 @@ impl Up {
         let (ended, keep) = if tty { (Some(ended), None) } else { (None, Some(ended)) };
         let filtered =
             streams::filtered(self.marked, ReportFilter::new(nonce), self.early, tty, ended);
-        let stdin = streams::input(self.sender, until, keep);
+        let stdin = streams::input(self.sender, until);
         let stdin = if opts.no_stdin && !tty { None } else { Some(stdin) };
         let (stdout, stderr) = match self.out {
             Some(out) => (streams::output(out), Some(filtered.reader)),
             None => (filtered.reader, None),
         };
         let control = Arc::new(Channel(Mutex::new(self.control)));
-        let exit =
-            exit(api, self.operation, self.control_events, filtered.report, filtered.task, opts);
+        let (report, task) = (filtered.report, filtered.task);
+        let exit = exit(api, self.operation, self.control_events, report, task, opts, keep);
         Process::new(stdin, Some(stdout), stderr, control, exit)
     }
 }
@@ -302,6 +302,7 @@ async fn exit(
     report: ReportSlot,
     reporter: tokio::task::JoinHandle<()>,
     opts: ExecOpts,
+    _input_open: Option<oneshot::Sender<()>>,
 ) -> Result<ExitStatus> {
     // Nothing comes on the control socket but pings, which want an answer.
     let listen = async {

@@ -74,10 +74,11 @@ pub(crate) async fn start(
         ),
         None => (streams::output_then(receiver, ended), None, None),
     };
-    let stdin = streams::input(sender, until, keep);
+    let stdin = streams::input(sender, until);
     let stdin = if opts.no_stdin && opts.tty.is_none() { None } else { Some(stdin) };
     let api = incus.api.clone();
     let exit = async move {
+        let _input_open = keep;
         let listen = async {
             while let Ok(Some(_)) = events.recv().await {}
             std::future::pending::<()>().await

@@ -24,23 +24,24 @@ const PIPE: usize = 64 * 1024;
 pub(crate) type ReportSlot = Arc<Mutex<Option<Report>>>;
 
 /// The caller's end of standard input. Dropping or shutting the writer down is end of file.
-/// `until` ends it early; `keep` is its other end where nothing else holds that.
-pub(crate) fn input(
-    mut to: WebSocketSender,
-    until: oneshot::Receiver<()>,
-    keep: Option<oneshot::Sender<()>>,
-) -> Writer {
+///
+/// The socket stays open until the other end of `until` is used or dropped, which
+/// is when the command has ended. Closing it earlier would reset a TCP connection,
+/// because the daemon's pings lie in it unread, and with the reset the daemon
+/// loses the input that it has not taken yet.
+pub(crate) fn input(mut to: WebSocketSender, mut until: oneshot::Receiver<()>) -> Writer {
     let (near, far) = tokio::io::duplex(PIPE);
     tokio::spawn(async move {
-        let _keep = keep;
         let fed = tokio::select! {
             fed = feed(far, &mut to) => fed,
             // A terminal's only socket has to be closed by us once its output has ended.
-            _ = until => { let _ = to.close().await; return }
+            _ = &mut until => { let _ = to.close().await; return }
         };
         if fed {
             // End of file is an empty text message.
             let _ = to.send(Message::Text(String::new())).await;
+            let _ = until.await;
+            let _ = to.close().await;
         }
     });
     Box::pin(near)

@@ -12,7 +12,7 @@ fn load(
     let file = dir.path().join("config.toml");
     std::fs::write(&file, text).unwrap();
     let environ = [("HOME", "/home/me")].iter().chain(vars).copied().collect();
-    let mut loader = Loader { environ, cwd: Some("/work".into()), ..Loader::default() }.file(file);
+    let mut loader = Loader { environ, cwd: Some("/srv".into()), ..Loader::default() }.file(file);
     for (key, name, value) in flags {
         loader = loader.flag(key, name, *value);
     }
@@ -163,7 +163,7 @@ fn values_take_their_documented_forms() {
     assert!(cert.is_absolute() && cert.ends_with("tls/c.pem"), "{cert:?}");
     // Elsewhere a relative path starts at the working directory.
     let (_, c) = load("", &[("PIXELS_INCUS_SOCKET", "s.sock")], &[]);
-    assert_eq!(c.unwrap().incus.socket.as_deref(), Some(Path::new("/work/s.sock")));
+    assert_eq!(c.unwrap().incus.socket.as_deref(), Some(Path::new("/srv/s.sock")));
     // Set to nothing is unset.
     let (_, c) = load("", &[("PIXELS_DEFAULT_CPU", "")], &[]);
     assert_eq!(c.unwrap().defaults.cpu, "2");
