@@ -147,10 +147,23 @@ impl Incus {
                     }
                     return Err(MakeError::Error(Error::exists(What::Pixel, name.as_str())));
                 }
+                // Somebody else's create of that name, too young to be seen, is in the way.
+                Err(e) if e.is_not_found() && attempt < 3 && self.is_being_made(name).await => {}
                 _ => return Err(self.missing(fault, target).await),
             }
         }
         unreachable!("the loop ends by returning")
+    }
+
+    /// Whether somebody is making an instance of that name, or has by now: waits
+    /// for it.
+    async fn is_being_made(&self, name: &Name) -> bool {
+        let under_way = self.api.tasks_on(&name.instance()).await.unwrap_or_default();
+        if !under_way.is_empty() {
+            self.settled(name).await;
+            return true;
+        }
+        self.raw(name, false).await.is_ok()
     }
 
     /// Tells a missing project or member from other failures of a create.

@@ -109,11 +109,15 @@ fn renew_host_keys() -> io::Result<()> {
     if kinds.len() > 1 {
         kinds.retain(|kind| *kind != "rsa");
     }
-    remove_in("/etc/ssh", is_host_key)?;
-    for kind in kinds {
-        let file = format!("/etc/ssh/ssh_host_{kind}_key");
+    // Made beside the old ones and renamed over them: there is no moment without a
+    // key, and what is interrupted is done again.
+    let file = |kind: &str, end: &str| format!("/etc/ssh/ssh_host_{kind}_key{end}");
+    for kind in &kinds {
+        let new = file(kind, NEW);
+        remove(&new)?;
+        remove(format!("{new}.pub"))?;
         let status = Command::new("ssh-keygen")
-            .args(["-q", "-t", kind, "-N", "", "-C", "", "-f", &file])
+            .args(["-q", "-t", kind, "-N", "", "-C", "", "-f", &new])
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -121,12 +125,24 @@ fn renew_host_keys() -> io::Result<()> {
         match status {
             Ok(status) if status.success() => {}
             Ok(status) => return Err(io::Error::other(format!("ssh-keygen failed ({status})"))),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            // Keys that cannot be made anew must not be the source's.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return remove_in("/etc/ssh", is_host_key);
+            }
             Err(e) => return Err(e),
         }
+        fs::rename(format!("{new}.pub"), file(kind, ".pub"))?;
+        fs::rename(&new, file(kind, ""))?;
     }
-    Ok(())
+    let made: Vec<String> = kinds
+        .iter()
+        .flat_map(|kind| ["", ".pub"].map(|end| format!("ssh_host_{kind}_key{end}")))
+        .collect();
+    remove_in("/etc/ssh", |name| is_host_key(name) && !made.iter().any(|m| m.as_bytes() == name))
 }
+
+/// What the name of a key ends with while it is made.
+const NEW: &str = ".pixels-new";
 
 /// `ssh_host_<kind>_key`, also with a suffix: the public half, and what
 /// ssh-keygen was writing when the source was copied.

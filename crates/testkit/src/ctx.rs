@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use futures_util::StreamExt;
 use pixels_core::{
     Bytes, CloneOpts, CreateOpts, ExecOpts, ExitStatus, Label, Name, Process, Reader, Sandbox,
+    SandboxExt,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::OnceCell;
@@ -127,6 +128,16 @@ impl Ctx {
             let name = Name::new(&format!("{}-base", self.subject().prefix))?;
             self.sandbox().create(self.spec(&name)).await.context("create the shared pixel")?;
             self.sandbox().ready(&name, READY).await.context("the shared pixel")?;
+            if self.subject().linux {
+                // What a first boot makes (host keys) is part of every clone's
+                // identity, and not a change that a case made.
+                let booted =
+                    "command -v systemctl >/dev/null && systemctl is-system-running --wait; true";
+                self.sandbox()
+                    .output(&name, &["sh", "-c", booted])
+                    .await
+                    .context("its first boot")?;
+            }
             if self.sandbox().capabilities().snapshots {
                 self.sandbox().create_snapshot(&name, &base_label()?).await?;
             }

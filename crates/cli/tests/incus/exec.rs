@@ -179,7 +179,16 @@ fn a_slow_reader_loses_nothing() {
 #[test]
 fn the_output_of_a_terminal_arrives_whole() {
     let world = World::shared();
-    let mut pty = world.pty(["exec", "-t", world.pixel(), "--", "sh", "-c", "seq 1 60000; exit 9"]);
+    let mut pty = world.pty([
+        "--quiet",
+        "exec",
+        "-t",
+        world.pixel(),
+        "--",
+        "sh",
+        "-c",
+        "seq 1 60000; exit 9",
+    ]);
     let expected: Vec<u8> = (1..=60000).flat_map(|n| format!("{n}\r\n").into_bytes()).collect();
     let got = pty.expect(b"\r\n60000\r\n", PATIENCE).unwrap();
     assert_eq!(got.len(), expected.len());
