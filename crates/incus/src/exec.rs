@@ -304,30 +304,43 @@ async fn exit(
     opts: ExecOpts,
     _input_open: Option<oneshot::Sender<()>>,
 ) -> Result<ExitStatus> {
+    let code = ended(&api, &operation, &mut events).await?;
+    // The report is the last thing on its stream, and the daemon has sent all of it.
+    let _ = reporter.await;
+    let report = report.lock().ok().and_then(|mut slot| slot.take());
+    match report {
+        Some(report) => reported(report, &opts),
+        None => status(code),
+    }
+}
+
+/// Waits for a command's operation: the exit code it ended with, if it says one.
+pub(crate) async fn ended(
+    api: &Api,
+    operation: &str,
+    events: &mut WebSocketReceiver,
+) -> Result<Option<i64>> {
     // Nothing comes on the control socket but pings, which want an answer.
     let listen = async {
         while let Ok(Some(_)) = events.recv().await {}
         std::future::pending::<()>().await
     };
     let ended = tokio::select! {
-        ended = api.wait_operation(&operation, None) => ended,
+        ended = api.wait_operation(operation, None) => ended,
         () = listen => unreachable!("listening never completes"),
     };
-    let code = match ended {
-        Ok(op) => op.metadata["return"].as_i64(),
-        Err(Fault::Api { message, .. }) if by_text(&message).is_some() => by_text(&message),
-        Err(fault) => return Err(fault.during("exec")),
-    };
-    // The report is the last thing on its stream, and the daemon has sent all of it.
-    let _ = reporter.await;
-    let report = report.lock().ok().and_then(|mut slot| slot.take());
-    match report {
-        Some(report) => reported(report, &opts),
-        None => match code.and_then(|c| u8::try_from(c).ok()) {
-            Some(code) => Ok(ExitStatus::Code(code)),
-            None => Err(Error::backend("exec", "the command ended without an exit code")),
-        },
+    match ended {
+        Ok(op) => Ok(op.metadata["return"].as_i64()),
+        Err(Fault::Api { message, .. }) if by_text(&message).is_some() => Ok(by_text(&message)),
+        Err(fault) => Err(fault.during("exec")),
     }
+}
+
+/// An operation's exit code as a command's end.
+pub(crate) fn status(code: Option<i64>) -> Result<ExitStatus> {
+    code.and_then(|c| u8::try_from(c).ok())
+        .map(ExitStatus::Code)
+        .ok_or_else(|| Error::backend("exec", "the command ended without an exit code"))
 }
 
 /// What the guest said of a command that did not run to its own end.
@@ -443,22 +456,18 @@ impl Exec for Incus {
         if !raw.addresses().is_empty() || !raw.has_nic() {
             return raw.instance().ok_or_else(|| Error::not_found(What::Pixel, name.as_str()));
         }
-        {
-            let limit = timeout.as_millis().to_string();
-            let args = [api::face::READY.as_bytes(), limit.as_bytes()];
-            let called = self.guest_call(name, &args);
-            let (code, ..) =
-                tokio::time::timeout(timeout, called).await.map_err(|_| Error::Timeout {
-                    what: format!("waiting for {name} to run commands"),
-                    after: timeout,
-                })??;
-            if code != 0 {
-                return Err(Error::Timeout {
-                    what: format!("waiting for an address of {name} (commands run in it)"),
-                    after: timeout,
-                }
-                .with_hint("look at its network: pixels exec --root <name> -- ip address"));
+        let limit = timeout.as_millis().to_string();
+        let args = [api::face::READY.as_bytes(), limit.as_bytes()];
+        let called = self.guest_call(name, &args);
+        let (code, ..) = tokio::time::timeout(timeout, called).await.map_err(|_| {
+            Error::Timeout { what: format!("waiting for {name} to run commands"), after: timeout }
+        })??;
+        if code != 0 {
+            return Err(Error::Timeout {
+                what: format!("waiting for an address of {name} (commands run in it)"),
+                after: timeout,
             }
+            .with_hint("look at its network: pixels exec --root <name> -- ip address"));
         }
         pixels_core::Backend::get(self, name).await
     }

@@ -4,16 +4,13 @@
 
 use std::sync::Arc;
 
-use pixels_core::{
-    Error, ExecOpts, ExitStatus, FileKind, FileSession, Files, Name, Process, Result, text,
-};
+use pixels_core::{Error, ExecOpts, FileKind, FileSession, Files, Name, Process, Result, text};
 use serde_json::{Map, json};
 use tokio::io::AsyncReadExt;
 use tokio::sync::{Mutex, oneshot};
 
 use crate::Incus;
-use crate::api::Fault;
-use crate::exec::Channel;
+use crate::exec::{self, Channel};
 use crate::streams;
 
 /// How much of the guest's user table is read, in bytes.
@@ -79,28 +76,7 @@ pub(crate) async fn start(
     let api = incus.api.clone();
     let exit = async move {
         let _input_open = keep;
-        let listen = async {
-            while let Ok(Some(_)) = events.recv().await {}
-            std::future::pending::<()>().await
-        };
-        let ended = tokio::select! {
-            ended = api.wait_operation(&launched.operation, None) => ended,
-            () = listen => unreachable!("listening never completes"),
-        };
-        match ended {
-            Ok(op) => {
-                let code = op.metadata["return"].as_i64().and_then(|c| u8::try_from(c).ok());
-                code.map(ExitStatus::Code)
-                    .ok_or_else(|| Error::backend("exec", "the command ended without an exit code"))
-            }
-            Err(Fault::Api { message, .. }) if message == "Command not found" => {
-                Ok(ExitStatus::Code(127))
-            }
-            Err(Fault::Api { message, .. }) if message == "Command not executable" => {
-                Ok(ExitStatus::Code(126))
-            }
-            Err(fault) => Err(fault.during("exec")),
-        }
+        exec::status(exec::ended(&api, &launched.operation, &mut events).await?)
     };
     let control = Arc::new(Channel(Mutex::new(control)));
     let process = Process::new(stdin, Some(stdout), stderr, control, exit);
