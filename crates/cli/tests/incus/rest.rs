@@ -65,9 +65,14 @@ pub fn nothing_left(world: &World) {
     assert_eq!(left(world), [""; 0], "left behind");
 }
 
-/// The fingerprints of the daemon's images.
-pub fn images(world: &World) -> Value {
-    get(world, "/1.0/images")
+/// How many of the daemon's images came from `server`.
+pub fn images_from(world: &World, server: &str) -> usize {
+    let all = get(world, "/1.0/images?recursion=1");
+    let theirs = |image: &&Value| {
+        let from = image["update_source"]["server"].as_str().unwrap_or_default();
+        from.trim_end_matches('/') == server.trim_end_matches('/')
+    };
+    all.as_array().unwrap().iter().filter(theirs).count()
 }
 
 /// Waits until the daemon has an instance for the pixel. There is no event that
