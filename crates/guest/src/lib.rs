@@ -14,11 +14,14 @@
 //! somebody who takes the command's input.
 
 mod codec;
+pub mod files;
 mod filter;
+pub mod host;
 mod path;
 mod ready;
 mod report;
 mod request;
+pub mod tree;
 
 #[cfg(feature = "embed")]
 mod embed;

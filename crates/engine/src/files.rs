@@ -1,0 +1,1 @@
+//! Files of pixels: the client of the face `files`.

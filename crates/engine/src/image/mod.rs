@@ -1,0 +1,1 @@
+//! Images: names, sources, the store of what was fetched.

@@ -1,0 +1,1 @@
+//! The network of pixels: addresses, isolation, name servers.

@@ -1,0 +1,1 @@
+//! The face `files`: file operations inside a pixel.

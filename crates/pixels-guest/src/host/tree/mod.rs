@@ -1,0 +1,3 @@
+//! The face `tree`: what is done to the trees of the store, in its user namespace.
+
+mod write;

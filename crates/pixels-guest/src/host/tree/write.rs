@@ -1,0 +1,1 @@
+//! Writes a tree from a stream, confined to its directory.
