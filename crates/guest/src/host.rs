@@ -132,8 +132,14 @@ pub struct LaunchSpec {
     pub fd_layers: bool,
     /// Trees of the layers, the lowest first.
     pub layers: Vec<Vec<u8>>,
-    /// Directory that holds `tree` and `work` of the writable layer.
+    /// Directory that holds `tree` and `work` of the writable layer; made if it is
+    /// not there.
     pub upper: Vec<u8>,
+    /// The most bytes in a writable layer that is made, where the file system can
+    /// bound it.
+    pub quota: Option<u64>,
+    /// Whether it is made a subvolume where the file system has them.
+    pub subvolumes: bool,
     /// The host name.
     pub hostname: Vec<u8>,
     /// Content of `/etc/hosts`.
@@ -374,6 +380,7 @@ impl LaunchSpec {
         let mut out = Put::default();
         out.store(self.store).range(self.uids).range(self.gids).u32(self.disk_root);
         out.flag(self.idmap).flag(self.fd_layers).list(&self.layers).bytes(&self.upper);
+        out.u64(self.quota.unwrap_or(0)).flag(self.subvolumes);
         out.bytes(&self.hostname).bytes(&self.hosts).bytes(&self.resolv);
         out.list(&self.env).list(&self.cgroups).lockdown(&self.lockdown);
         match &self.net {
@@ -406,6 +413,8 @@ impl LaunchSpec {
             fd_layers: r.flag()?,
             layers: r.list()?,
             upper: r.bytes()?,
+            quota: Some(r.u64()?).filter(|q| *q != 0),
+            subvolumes: r.flag()?,
             hostname: r.bytes()?,
             hosts: r.bytes()?,
             resolv: r.bytes()?,
@@ -555,6 +564,8 @@ mod tests {
             fd_layers: false,
             layers: vec![b"/a".to_vec(), b"/\xff".to_vec()],
             upper: b"/u".to_vec(),
+            quota: Some(9),
+            subvolumes: true,
             hostname: b"h".to_vec(),
             hosts: vec![],
             resolv: b"nameserver 1.1.1.1\n".to_vec(),

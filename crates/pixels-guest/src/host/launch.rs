@@ -3,14 +3,17 @@
 //! when the pixel has ended it takes its control groups away. Killing it harms
 //! nothing.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use pixels_guest_api::host::{Answer, GO, LaunchSpec, Net, Range};
 
 use super::child::{self, Child};
+use super::tree::{empty, remove};
 use super::{Call, Failed, Step, answer, cgroup, malformed, receive, store};
 use crate::init;
 use crate::link::{self, HostSide};
@@ -93,6 +96,13 @@ fn make(
     files: Option<OwnedFd>,
     born: &mut Option<(Pid, OwnedFd)>,
 ) -> Result<(), Failed> {
+    let upper = Path::new(OsStr::from_bytes(&spec.upper));
+    if !upper.join("work").is_dir() {
+        // One that was being made when its maker was killed.
+        remove(upper).step("clear the writable layer")?;
+        empty(upper, spec.disk_root, spec.quota, spec.subvolumes)
+            .step("make the writable layer")?;
+    }
     let binary = fs::File::open("/proc/self/exe").step("open this program")?;
     let (orders, theirs) = socket::pair().step("make a socket")?;
     let (status, told) = fd::pipe().step("make a pipe")?;

@@ -20,6 +20,9 @@ use pixels_guest_api::host::{Answer, TreeOp, TreeSpec};
 use super::{Call, Failed, Step, answer, malformed, receive, store};
 use crate::sys::{fd, process};
 
+pub(super) use empty::empty;
+pub(super) use remove::remove;
+
 /// Runs the face; answers 0 if it did what it was asked.
 pub(crate) fn run() -> i32 {
     let call = match receive() {
