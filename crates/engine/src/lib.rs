@@ -9,4 +9,5 @@
 
 mod files;
 mod image;
-mod net;
+#[doc(hidden)]
+pub mod net;
