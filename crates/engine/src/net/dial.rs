@@ -51,8 +51,7 @@ async fn answer(socket: &UnixStream) -> io::Result<Result<OwnedFd, i32>> {
     let mut said = Vec::with_capacity(REFUSED);
     loop {
         let mut buf = [0; REFUSED];
-        let (n, fd) =
-            socket.async_io(Interest::READABLE, || take(socket, &mut buf)).await?;
+        let (n, fd) = socket.async_io(Interest::READABLE, || take(socket, &mut buf)).await?;
         said.extend_from_slice(&buf[..n]);
         match (said.split_first(), fd) {
             (Some((&CONNECTED, _)), Some(fd)) => return Ok(Ok(fd)),

@@ -31,12 +31,10 @@ pub async fn findings(root: bool, subnet: &Subnet, dns: &[IpAddr]) -> Vec<Findin
 fn nft() -> Finding {
     match tool::find("nft") {
         Some(file) => Finding::new(Level::Ok, "packet filter", file.display().to_string()),
-        None => Finding::new(
-            Level::Fail,
-            "packet filter",
-            "nft is missing: only --network none works",
-        )
-        .with_hint("apt install nftables"),
+        None => {
+            Finding::new(Level::Fail, "packet filter", "nft is missing: only --network none works")
+                .with_hint("apt install nftables")
+        }
     }
 }
 
@@ -186,12 +184,8 @@ fn dropping(json: &[u8]) -> Vec<Chain> {
     let drops = |c: &&Chain| {
         c.hook == "forward" && c.policy == "drop" && matches!(c.family.as_str(), "ip" | "inet")
     };
-    let found: Vec<(bool, usize)> = all
-        .iter()
-        .enumerate()
-        .filter(|(_, c)| drops(c))
-        .map(|(at, c)| (docker(c), at))
-        .collect();
+    let found: Vec<(bool, usize)> =
+        all.iter().enumerate().filter(|(_, c)| drops(c)).map(|(at, c)| (docker(c), at)).collect();
     let mut all: Vec<Option<Chain>> = all.into_iter().map(Some).collect();
     found
         .into_iter()

@@ -52,7 +52,6 @@ impl Network {
     }
 }
 
-/// What a pixel's init and its record call the network, for the record on disk.
 impl std::fmt::Display for Network {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

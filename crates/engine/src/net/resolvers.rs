@@ -109,7 +109,10 @@ mod tests {
         std::fs::write(&upstream, "nameserver 192.0.2.53\nnameserver fe80::1%eth0\n").unwrap();
         let found = choose(&[]);
         assert_eq!(found.servers, ["192.0.2.53".parse::<IpAddr>().unwrap()]);
-        assert_eq!((found.search, found.origin), (vec!["lan".into()], upstream.display().to_string()));
+        assert_eq!(
+            (found.search, found.origin),
+            (vec!["lan".into()], upstream.display().to_string())
+        );
         std::fs::write(&host, "nameserver 192.0.2.1 # here\n  nameserver\t192.0.2.2\nnameserver x")
             .unwrap();
         assert_eq!(choose(&[]).servers.len(), 2);

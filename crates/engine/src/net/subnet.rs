@@ -35,9 +35,14 @@ impl FromStr for Subnet {
             return refuse("a subnet's length is /8 to /28");
         }
         let base = network.base;
-        if base.is_loopback() || base.is_link_local() || base.is_multicast() || base.octets()[0] == 0
+        if base.is_loopback()
+            || base.is_link_local()
+            || base.is_multicast()
+            || base.octets()[0] == 0
         {
-            return refuse("these addresses have a meaning of their own; a private network has none");
+            return refuse(
+                "these addresses have a meaning of their own; a private network has none",
+            );
         }
         Ok(Self(network))
     }
@@ -130,9 +135,8 @@ pub fn slot_of(interface: &str) -> Option<u32> {
 pub fn mac(slot: u32, id: &[u8]) -> [u8; 6] {
     let [_, a, b, c] = slot.to_be_bytes();
     // FNV-1a: this spreads, it protects nothing.
-    let hash = id.iter().fold(0x811c_9dc5_u32, |h, byte| {
-        (h ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
-    });
+    let hash =
+        id.iter().fold(0x811c_9dc5_u32, |h, byte| (h ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
     let [d, e, f, g] = hash.to_be_bytes();
     [2, a, b, c, d ^ f, e ^ g]
 }
@@ -153,8 +157,18 @@ mod tests {
             assert_eq!(good.parse::<Subnet>().unwrap().to_string(), good);
         }
         for bad in [
-            "", "10.209.0.0", "10.209.0.1/16", "10.0.0.0/7", "10.0.0.0/29", "127.0.0.0/8",
-            "169.254.0.0/16", "224.0.0.0/8", "0.0.0.0/8", "fd00::/64", "10.0.0.0/ 16", "10.0.0.0/+16",
+            "",
+            "10.209.0.0",
+            "10.209.0.1/16",
+            "10.0.0.0/7",
+            "10.0.0.0/29",
+            "127.0.0.0/8",
+            "169.254.0.0/16",
+            "224.0.0.0/8",
+            "0.0.0.0/8",
+            "fd00::/64",
+            "10.0.0.0/ 16",
+            "10.0.0.0/+16",
         ] {
             assert_eq!(bad.parse::<Subnet>().unwrap_err().code(), "invalid", "{bad}");
         }

@@ -54,7 +54,8 @@ pub(super) fn cannot_run(test: &str) -> bool {
 pub(super) fn talk(from: &Namespace, to: &Namespace, listen: IpAddr) -> IpAddr {
     let listener = to.enter(|| TcpListener::bind((listen, 0)).unwrap());
     let port = listener.local_addr().unwrap().port();
-    let client = from.enter(|| TcpStream::connect_timeout(&SocketAddr::from((listen, port)), PATIENCE));
+    let client =
+        from.enter(|| TcpStream::connect_timeout(&SocketAddr::from((listen, port)), PATIENCE));
     let mut client = client.unwrap();
     let (mut server, peer) = listener.accept().unwrap();
     server.write_all(b"x").unwrap();
