@@ -38,6 +38,13 @@ impl World {
         };
         world.host.enter(super::loopback_only).unwrap();
         world.attach("up0", &world.outside, OUTSIDE, UPLINK);
+        // An uplink's address has the whole world as its scope, unlike a gateway's:
+        // the host sends under no other.
+        let uplink = format!("{UPLINK}/32");
+        for change in [&["del", &uplink, "dev", "up0"], &["add", &uplink, "dev", "up0"]] {
+            let ip = || Command::new("ip").arg("address").args(change).status();
+            assert!(world.host.enter(ip).unwrap().success());
+        }
         for slot in 0..2 {
             let (name, pixel) = (subnet::interface(slot), &world.pixels[slot as usize]);
             world.attach(&name, pixel, address(slot), GATEWAY);
