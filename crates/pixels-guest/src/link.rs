@@ -6,6 +6,7 @@
 //! therefore each side is two calls: one that makes and asks for the index,
 //! one for all that needs the index.
 
+mod closed;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
+pub(crate) use closed::close;
 pub(crate) use message::{LinkError, message};
 
 use crate::sys::{errno, netlink};
@@ -35,6 +37,7 @@ const VETH_INFO_PEER: u16 = 1;
 const IFLA_INET_CONF: u16 = 1;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const ADDR_GEN_NONE: u8 = 1;
+const RTNH_F_ONLINK: u32 = 4;
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 
 /// Settings of the host's end, as `/proc/sys/net/ipv4/conf` names them.
@@ -191,29 +194,6 @@ pub(crate) fn loopback_only() -> Result<(), LinkError> {
     batch.send(&socket)?.failed.map_or(Ok(()), Err)
 }
 
-/// Makes destinations unreachable from inside, whatever other routes there are,
-/// to sockets that are bound to an interface as well. The guest cannot take it
-/// back: that takes the administration's capability, which it lacks. To be called
-/// inside the network namespace, before the guest's first instruction.
-///
-/// # Errors
-/// The step.
-pub(crate) fn unreachable(networks: &[(Ipv4Addr, u8)]) -> Result<(), LinkError> {
-    if networks.is_empty() {
-        return Ok(());
-    }
-    let socket = netlink::quiet().map_err(at("opening a routing socket"))?;
-    let mut batch = Batch::default();
-    for (network, len) in networks {
-        let head = route_head(*len, libc::RT_SCOPE_UNIVERSE, libc::RTN_UNREACHABLE, 0);
-        let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
-        batch.add("closing a destination", libc::RTM_NEWROUTE, flags, &head, |a| {
-            a.put(libc::RTA_DST, &network.octets());
-        });
-    }
-    batch.send(&socket)?.failed.map_or(Ok(()), Err)
-}
-
 fn lost(step: &'static str) -> LinkError {
     at(step)(io::Error::from_raw_os_error(libc::ENODEV))
 }
@@ -263,8 +243,11 @@ fn route(
 ) {
     let scope = if via.is_some() { libc::RT_SCOPE_UNIVERSE } else { libc::RT_SCOPE_LINK };
     let len = if to.is_some() { WHOLE } else { 0 };
-    let flags = if via.is_some() { u32::from(libc::RTNH_F_ONLINK) } else { 0 };
-    let head = route_head(len, scope, libc::RTN_UNICAST, flags);
+    let flags = if via.is_some() { RTNH_F_ONLINK } else { 0 };
+    let [a, b, c, d] = flags.to_ne_bytes();
+    let (family, table) = (libc::AF_INET as u8, libc::RT_TABLE_MAIN);
+    let origin = libc::RTPROT_STATIC;
+    let head = [family, len, 0, 0, table, origin, scope, libc::RTN_UNICAST, a, b, c, d];
     batch.add(step, libc::RTM_NEWROUTE, CREATE, &head, |a| {
         a.number(libc::RTA_OIF, index);
         if let Some(to) = to {
@@ -274,12 +257,6 @@ fn route(
             a.put(libc::RTA_GATEWAY, &via.octets());
         }
     });
-}
-
-fn route_head(len: u8, scope: u8, kind: u8, flags: u32) -> [u8; 12] {
-    let (family, table) = (libc::AF_INET as u8, libc::RT_TABLE_MAIN);
-    let [a, b, c, d] = flags.to_ne_bytes();
-    [family, len, 0, 0, table, libc::RTPROT_STATIC, scope, kind, a, b, c, d]
 }
 
 /// Keeps IPv6 off an interface that is not up yet. Answers whether the kernel has IPv6 at all.

@@ -6,6 +6,7 @@ mod boot;
 #[cfg(target_os = "linux")]
 mod chmod;
 #[cfg(target_os = "linux")]
+#[allow(dead_code, reason = "the faces of the host call it")]
 mod dial;
 #[cfg(target_os = "linux")]
 mod exec;
@@ -16,6 +17,7 @@ mod host;
 #[cfg(target_os = "linux")]
 mod identity;
 #[cfg(target_os = "linux")]
+#[allow(dead_code, reason = "the faces of the host call it")]
 mod link;
 #[cfg(target_os = "linux")]
 mod ready;

@@ -3,8 +3,8 @@
 //!
 //! What pasta sends comes from the host itself, so that it would reach what
 //! listens on the host's own addresses. Two things are against that, and both
-//! are the launcher's to do: the routes of [`closed`] inside the pixel,
-//! and no `CAP_NET_RAW` in there, because packets made by hand take no routes
+//! are the launcher's to do: what [`closed`] says is closed inside the pixel,
+//! and there is no `CAP_NET_RAW` in there, because packets made by hand ask no policy
 //! (pasta of 2023 passes one to 127.0.0.1 on to the host's loopback).
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -13,10 +13,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use pixels_core::{Error, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::process::Command;
 
 use super::routes::{self, Network};
@@ -64,7 +63,7 @@ pub async fn attach(init: i32, dir: &Path) -> Result<Pasta> {
     Ok(Pasta { pid, starttime })
 }
 
-/// What is to be unreachable inside a pixel that pasta connects: the host's
+/// What is to be closed inside a pixel that pasta connects: the host's
 /// loopback and its own addresses, as they are now. The name servers given to
 /// the pixel stay open; the address that the pixel gets is its own in there.
 pub fn closed(resolvers: &[IpAddr]) -> Vec<Network> {
@@ -94,10 +93,14 @@ impl Pasta {
             Err(rustix::io::Errno::SRCH) => return Ok(()),
             Err(e) => return Err(failed(e.into())),
         }
-        let process = AsyncFd::with_interest(process, Interest::READABLE).map_err(failed)?;
-        match tokio::time::timeout(PATIENCE, process.readable()).await {
-            Ok(ended) => ended.map(drop).map_err(failed),
-            Err(_) => Err(Error::Timeout { what: "ending pasta".into(), after: PATIENCE }),
+        let ended = tokio::task::spawn_blocking(move || {
+            let time = Timespec::try_from(PATIENCE).expect("some seconds");
+            poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&time))
+        });
+        match ended.await {
+            Ok(Ok(0)) => Err(Error::Timeout { what: "ending pasta".into(), after: PATIENCE }),
+            Ok(Err(e)) => Err(failed(e.into())),
+            _ => Ok(()),
         }
     }
 

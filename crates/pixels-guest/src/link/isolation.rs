@@ -41,8 +41,14 @@ impl World {
         // An uplink's address has the whole world as its scope, unlike a gateway's:
         // the host sends under no other.
         let uplink = format!("{UPLINK}/32");
-        for change in [&["del", &uplink, "dev", "up0"], &["add", &uplink, "dev", "up0"]] {
-            let ip = || Command::new("ip").arg("address").args(change).status();
+        let outside = format!("{OUTSIDE}/32");
+        for change in [
+            ["address", "del", &uplink, "dev", "up0"],
+            ["address", "add", &uplink, "dev", "up0"],
+            // It went with the only address.
+            ["route", "add", &outside, "dev", "up0"],
+        ] {
+            let ip = || Command::new("ip").args(change).status();
             assert!(world.host.enter(ip).unwrap().success());
         }
         for slot in 0..2 {

@@ -89,7 +89,7 @@ fn closed_destinations_are_closed_to_bound_sockets_too() {
     let loopback = (Ipv4Addr::new(127, 0, 0, 0), 8);
     pixel.enter(|| {
         guest_side(ADDRESS, GATEWAY).unwrap();
-        unreachable(&[loopback, (Ipv4Addr::new(192, 0, 2, 1), 32)]).unwrap();
+        close(&[loopback, (Ipv4Addr::new(192, 0, 2, 1), 32)]).unwrap();
         let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
         assert!(socket.send_to(b"x", "192.0.2.1:9").is_err());
         assert!(socket.send_to(b"x", "192.0.2.2:9").is_ok());
@@ -102,6 +102,8 @@ fn closed_destinations_are_closed_to_bound_sockets_too() {
         };
         assert_eq!(bound, 0);
         assert!(socket.send_to(b"x", "127.0.0.1:9").is_err(), "it leaves through eth0");
+        assert!(socket.send_to(b"x", "192.0.2.1:9").is_err());
         assert!(socket.send_to(b"x", "192.0.2.2:9").is_ok());
+        assert_eq!(close(&[loopback]).unwrap_err().step, "closing destinations");
     });
 }

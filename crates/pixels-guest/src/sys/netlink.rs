@@ -11,9 +11,18 @@ use super::{check, check_size};
 /// Opens a socket of the network namespace that the calling thread is in. It
 /// hears only answers.
 pub(crate) fn quiet() -> io::Result<OwnedFd> {
+    socket(libc::NETLINK_ROUTE)
+}
+
+/// As [`quiet`], for the kernel's IPsec policies.
+pub(crate) fn policies() -> io::Result<OwnedFd> {
+    socket(libc::NETLINK_XFRM)
+}
+
+fn socket(protocol: libc::c_int) -> io::Result<OwnedFd> {
     // SAFETY: plain call without pointers.
     let raw = check(unsafe {
-        libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_ROUTE)
+        libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol)
     })?;
     // SAFETY: fresh and owned by nobody else.
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
