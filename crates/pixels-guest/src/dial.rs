@@ -61,7 +61,9 @@ mod tests {
     fn a_listener_on_either_loopback_is_found() {
         for host in ["127.0.0.1:0", "[::1]:0"] {
             let Ok(listener) = TcpListener::bind(host) else {
-                eprintln!("a_listener_on_either_loopback_is_found: cannot run on {host}");
+                fd::complain(&format!(
+                    "a_listener_on_either_loopback_is_found: cannot run on {host}"
+                ));
                 continue;
             };
             let (ours, theirs) = UnixStream::pair().unwrap();

@@ -19,6 +19,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
+#[allow(unused_imports, reason = "the faces of the host call it")]
 pub(crate) use closed::close;
 pub(crate) use message::{LinkError, message};
 

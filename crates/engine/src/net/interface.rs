@@ -6,7 +6,8 @@ use super::{netlink, subnet};
 
 /// Removes the link of a slot at once. Without that it goes when the pixel's
 /// network namespace does, which the kernel sees to some time after the last
-/// process has ended. One that is gone is no error.
+/// process has ended. One that is gone is no error. It takes the
+/// kernel some 20 ms: in the path of a destroy, leave it to the namespace's end.
 ///
 /// # Errors
 /// What the kernel said.

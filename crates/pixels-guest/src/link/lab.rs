@@ -45,7 +45,7 @@ pub(super) fn cannot_run(test: &str) -> bool {
     // SAFETY: plain call without pointers.
     let root = unsafe { libc::geteuid() } == 0;
     if !root {
-        eprintln!("{test}: cannot run: it needs root");
+        crate::sys::fd::complain(&format!("{test}: cannot run: it needs root"));
     }
     !root
 }
