@@ -15,11 +15,13 @@ mod message;
 #[cfg(test)]
 mod tests;
 
+use std::ffi::OsStr;
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
-#[allow(unused_imports, reason = "the faces of the host call it")]
 pub(crate) use closed::close;
 pub(crate) use message::{LinkError, message};
 
@@ -27,7 +29,7 @@ use crate::sys::{errno, netlink};
 use message::{Attributes, Batch, at};
 
 /// What the interface is called inside.
-const INSIDE: &str = "eth0";
+const INSIDE: &[u8] = b"eth0";
 /// The only route there is leads to one address.
 const WHOLE: u8 = 32;
 
@@ -58,11 +60,11 @@ const HOST_SETTINGS: [(u16, u32); 10] = [
 /// The host's end of a pixel's network.
 pub(crate) struct HostSide<'a> {
     /// What the host's end is called; at most 15 bytes.
-    pub(crate) ifname: &'a str,
+    pub(crate) name: &'a [u8],
     /// The pixel's network namespace.
-    pub(crate) peer: BorrowedFd<'a>,
+    pub(crate) peer: RawFd,
     /// The MAC address inside; the host's end has it with another first byte.
-    pub(crate) guest_mac: [u8; 6],
+    pub(crate) mac: [u8; 6],
     /// The pixel's address.
     pub(crate) address: Ipv4Addr,
     /// The host's address on this link, the same on every one.
@@ -81,20 +83,20 @@ pub(crate) fn host_side(side: &HostSide<'_>) -> Result<(), LinkError> {
     let socket = netlink::quiet().map_err(at("opening a routing socket"))?;
     let mut batch = Batch::default();
     batch.add(MAKING, libc::RTM_NEWLINK, CREATE, &link(0, 0), |a| side.pair(a));
-    ask(&mut batch, side.ifname);
+    ask(&mut batch, side.name);
     let answers = batch.send(&socket)?;
     if !answers.first {
         return Err(answers.failed.unwrap_or_else(|| lost(MAKING)));
     }
     let Some(index) = answers.index else {
-        remove(&socket, side.ifname);
+        remove(&socket, side.name);
         return Err(answers.failed.unwrap_or_else(|| lost("asking for the interface")));
     };
-    let finished = without_ipv6(side.ifname)
+    let finished = without_ipv6(side.name)
         .map_err(at("switching IPv6 off"))
         .and_then(|ipv6| side.finish(&socket, index, ipv6));
     if finished.is_err() {
-        remove(&socket, side.ifname);
+        remove(&socket, side.name);
     }
     finished
 }
@@ -108,17 +110,17 @@ const CREATE: libc::c_int = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
 
 impl HostSide<'_> {
     fn pair(&self, a: &mut Attributes<'_>) {
-        let mut mac = self.guest_mac;
+        let mut mac = self.mac;
         // Given, not left to the kernel: udev changes random ones afterwards.
         mac[0] ^= 4;
-        a.name(libc::IFLA_IFNAME, self.ifname).put(libc::IFLA_ADDRESS, &mac);
+        a.name(libc::IFLA_IFNAME, self.name).put(libc::IFLA_ADDRESS, &mac);
         self.common(a);
         a.nest(libc::IFLA_LINKINFO, &[], |a| {
             a.put(IFLA_INFO_KIND, b"veth").nest(IFLA_INFO_DATA, &[], |a| {
                 a.nest(VETH_INFO_PEER, &link(0, 0), |a| {
                     a.name(libc::IFLA_IFNAME, INSIDE)
-                        .put(libc::IFLA_ADDRESS, &self.guest_mac)
-                        .number(libc::IFLA_NET_NS_FD, self.peer.as_raw_fd().cast_unsigned());
+                        .put(libc::IFLA_ADDRESS, &self.mac)
+                        .number(libc::IFLA_NET_NS_FD, self.peer.cast_unsigned());
                     self.common(a);
                 });
             });
@@ -208,7 +210,7 @@ fn link(index: u32, flags: libc::c_int) -> [u8; 16] {
     head
 }
 
-fn ask(batch: &mut Batch, name: &str) {
+fn ask(batch: &mut Batch, name: &[u8]) {
     let step = "asking for the interface";
     batch.add(step, libc::RTM_GETLINK, 0, &link(0, 0), |a| {
         a.name(libc::IFLA_IFNAME, name).number(libc::IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
@@ -261,8 +263,9 @@ fn route(
 }
 
 /// Keeps IPv6 off an interface that is not up yet. Answers whether the kernel has IPv6 at all.
-fn without_ipv6(ifname: &str) -> io::Result<bool> {
-    match std::fs::write(format!("/proc/sys/net/ipv6/conf/{ifname}/disable_ipv6"), "1") {
+fn without_ipv6(name: &[u8]) -> io::Result<bool> {
+    let conf = Path::new("/proc/sys/net/ipv6/conf").join(OsStr::from_bytes(name));
+    match std::fs::write(conf.join("disable_ipv6"), "1") {
         Ok(()) => Ok(true),
         Err(e) if errno(&e) == libc::ENOENT => Ok(false),
         Err(e) => Err(e),
@@ -270,10 +273,10 @@ fn without_ipv6(ifname: &str) -> io::Result<bool> {
 }
 
 /// Takes a half-made pair back; both ends go.
-fn remove(socket: &OwnedFd, ifname: &str) {
+fn remove(socket: &OwnedFd, name: &[u8]) {
     let mut batch = Batch::default();
     batch.add("removing the interface", libc::RTM_DELLINK, 0, &link(0, 0), |a| {
-        a.name(libc::IFLA_IFNAME, ifname);
+        a.name(libc::IFLA_IFNAME, name);
     });
     // It is undone because of an error already; that one is told.
     let _ = batch.send(socket);

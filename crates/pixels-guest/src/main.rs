@@ -6,7 +6,6 @@ mod boot;
 #[cfg(target_os = "linux")]
 mod chmod;
 #[cfg(target_os = "linux")]
-#[allow(dead_code, reason = "the faces of the host call it")]
 mod dial;
 #[cfg(target_os = "linux")]
 mod exec;
@@ -15,9 +14,12 @@ mod files;
 #[cfg(target_os = "linux")]
 mod host;
 #[cfg(target_os = "linux")]
+mod hostkey;
+#[cfg(target_os = "linux")]
 mod identity;
 #[cfg(target_os = "linux")]
-#[allow(dead_code, reason = "the faces of the host call it")]
+mod init;
+#[cfg(target_os = "linux")]
 mod link;
 #[cfg(target_os = "linux")]
 mod ready;
@@ -44,7 +46,7 @@ mod linux {
 
     use pixels_guest_api::{PROTOCOL_VERSION, face};
 
-    use crate::{boot, chmod, exec, identity, ready, sys};
+    use crate::{boot, chmod, exec, files, host, identity, init, ready, sys};
 
     /// Runs the face that `args` name and returns the exit code.
     pub(crate) fn dispatch(args: &[&[u8]]) -> i32 {
@@ -68,6 +70,16 @@ mod linux {
             boot::run()
         } else if is(face::CHMOD) {
             chmod::run(rest)
+        } else if is(face::LAUNCH) && rest.is_empty() {
+            host::launch()
+        } else if is(face::ENTER) && rest.is_empty() {
+            host::enter()
+        } else if is(face::TREE) && rest.is_empty() {
+            host::tree()
+        } else if is(face::INIT) && rest.is_empty() {
+            init::run()
+        } else if is(face::FILES) && rest.is_empty() {
+            files::serve(sys::fd::STDIN, None)
         } else {
             usage()
         }

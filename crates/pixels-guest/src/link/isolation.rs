@@ -60,8 +60,8 @@ impl World {
     }
 
     fn attach(&self, ifname: &str, to: &Namespace, address: Ipv4Addr, gateway: Ipv4Addr) {
-        let guest_mac = subnet::mac(u32::from(address), b"id");
-        let side = HostSide { ifname, peer: to.fd(), guest_mac, address, gateway, mtu: None };
+        let (name, mac) = (ifname.as_bytes(), subnet::mac(u32::from(address), b"id"));
+        let side = HostSide { name, peer: to.fd(), mac, address, gateway, mtu: None };
         self.host.enter(|| host_side(&side)).unwrap();
         to.enter(|| guest_side(address, gateway)).unwrap();
     }

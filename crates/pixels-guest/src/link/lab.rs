@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
 /// For what works.
@@ -23,8 +23,8 @@ impl Namespace {
         .unwrap()
     }
 
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+    pub(super) fn fd(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 
     /// Does `work` in there, on a thread of its own.

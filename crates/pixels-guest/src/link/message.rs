@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::AsRawFd;
 
+use crate::host::{self, Failed};
 use crate::sys::{self, errno, fd, netlink};
 
 /// A message's header.
@@ -25,6 +26,12 @@ pub(crate) struct LinkError {
 impl fmt::Display for LinkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.step, sys::describe(errno(&self.error)))
+    }
+}
+
+impl<T> host::Step<T> for Result<T, LinkError> {
+    fn step(self, step: &str) -> Result<T, Failed> {
+        self.map_err(|e| host::failed(&format!("{step}: {}", e.step), e.error))
     }
 }
 
@@ -53,8 +60,8 @@ impl Attributes<'_> {
     }
 
     /// A name, with the NUL at its end.
-    pub(super) fn name(&mut self, kind: u16, value: &str) -> &mut Self {
-        self.put(kind, &[value.as_bytes(), &[0]].concat())
+    pub(super) fn name(&mut self, kind: u16, value: &[u8]) -> &mut Self {
+        self.put(kind, &[value, &[0]].concat())
     }
 
     /// One that holds `head` and others.

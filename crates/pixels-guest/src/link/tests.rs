@@ -12,7 +12,7 @@ const MAC: [u8; 6] = [2, 0, 0, 7, 0xab, 0xcd];
 
 fn side<'a>(ifname: &'a str, pixel: &'a Namespace, address: Ipv4Addr) -> HostSide<'a> {
     let peer = pixel.fd();
-    HostSide { ifname, peer, guest_mac: MAC, address, gateway: GATEWAY, mtu: Some(1400) }
+    HostSide { name: ifname.as_bytes(), peer, mac: MAC, address, gateway: GATEWAY, mtu: Some(1400) }
 }
 
 fn read(path: &str) -> String {
