@@ -34,6 +34,14 @@ fn one_line_and_a_hint() {
         &["list", "--nonsense"],
         &["completions", "tcl"],
         &["network", "set", "a", "b"],
+        &["create", "a", "--from", "b", "--network", "none"],
+        &["forward", "a"],
+        &["forward", "a", "80:0"],
+        &["forward", "a", "0"],
+        &["forward", "a", "65536:80"],
+        &["forward", "a", "80:"],
+        &["forward", "a", "+80"],
+        &["forward", "a", "127.0.0.1:80:80"],
     ] {
         let done = refused(args);
         let lines: Vec<_> = done.stderr.lines().collect();

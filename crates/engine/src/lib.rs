@@ -21,7 +21,8 @@ mod ids;
 mod image;
 mod launcher;
 mod lifecycle;
-mod net;
+#[doc(hidden)]
+pub mod net;
 mod policy;
 mod process;
 mod record;

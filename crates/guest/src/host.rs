@@ -75,7 +75,11 @@ pub enum Net {
     /// Loopback alone.
     None,
     /// Somebody else sets `eth0` up, while the pixel waits for [`GO`].
-    External,
+    External {
+        /// Networks that nothing inside may send to, by their first address and
+        /// their length: the host's own, where that somebody would pass it on.
+        closed: Vec<(Ipv4Addr, u8)>,
+    },
     /// A routed veth.
     Veth {
         /// The host end's name.
@@ -385,7 +389,13 @@ impl LaunchSpec {
         out.list(&self.env).list(&self.cgroups).lockdown(&self.lockdown);
         match &self.net {
             Net::None => out.u8(0),
-            Net::External => out.u8(1),
+            Net::External { closed } => {
+                out.u8(1).u32(u32::try_from(closed.len()).unwrap_or(u32::MAX));
+                for (network, len) in closed {
+                    out.u32((*network).into()).u8(*len);
+                }
+                &mut out
+            }
             Net::Veth { host, mac, address, gateway, mtu } => {
                 out.u8(2).bytes(host).bytes(mac).u32((*address).into()).u32((*gateway).into());
                 out.u32(mtu.unwrap_or(0))
@@ -423,7 +433,11 @@ impl LaunchSpec {
             lockdown: r.lockdown()?,
             net: match r.u8()? {
                 0 => Net::None,
-                1 => Net::External,
+                1 => {
+                    let count = r.u32()?;
+                    let one = |r: &mut Get<'_>| Ok((r.u32()?.into(), r.u8()?));
+                    Net::External { closed: (0..count).map(|_| one(&mut r)).collect::<Got<_>>()? }
+                }
                 2 => Net::Veth {
                     host: r.bytes()?,
                     mac: r.bytes()?.try_into().map_err(|_| Malformed)?,
@@ -585,6 +599,12 @@ mod tests {
         assert_eq!(LaunchSpec::decode(&bytes), Ok(launch));
         for end in 0..bytes.len() {
             assert_eq!(LaunchSpec::decode(&bytes[..end]), Err(Malformed));
+        }
+        let launch = LaunchSpec::decode(&bytes).unwrap();
+        let closed = vec![(Ipv4Addr::new(127, 0, 0, 0), 8), (Ipv4Addr::new(192, 0, 2, 2), 32)];
+        for net in [Net::None, Net::External { closed }] {
+            let launch = LaunchSpec { net, ..launch.clone() };
+            assert_eq!(LaunchSpec::decode(&launch.encode()), Ok(launch));
         }
         for run in [
             Run::Exec { request: b"x".to_vec(), terminal: Some((80, 24)) },

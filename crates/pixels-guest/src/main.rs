@@ -6,6 +6,8 @@ mod boot;
 #[cfg(target_os = "linux")]
 mod chmod;
 #[cfg(target_os = "linux")]
+mod dial;
+#[cfg(target_os = "linux")]
 mod exec;
 #[cfg(target_os = "linux")]
 mod files;

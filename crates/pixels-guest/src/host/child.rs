@@ -105,7 +105,10 @@ impl Child<'_> {
             let _ = fs::write(format!("/proc/sys/{key}"), value);
         }
         match &self.spec.net {
-            Net::External => Ok(()),
+            Net::External { closed } => {
+                link::close(closed).step("close the host's addresses")?;
+                link::loopback_only().step("set the loopback interface up")
+            }
             Net::None => link::loopback_only().step("set the loopback interface up"),
             Net::Veth { address, gateway, .. } => {
                 link::guest_side(*address, *gateway).step("set the network up")

@@ -10,7 +10,7 @@ use pixels_guest_api::host::{Answer, EnterSpec, Run};
 use super::{Call, Failed, Step, answer, cgroup, launch, lockdown, malformed, receive};
 use crate::sys::process::{self, End, Fork, Pid, Waited};
 use crate::sys::{fd, mount, ns, signal, socket, tty};
-use crate::{exec, files, link};
+use crate::{dial, exec, files};
 
 /// All namespaces of a pixel.
 const ALL: libc::c_int = ns::PIXEL | libc::CLONE_NEWCGROUP;
@@ -40,7 +40,12 @@ pub(crate) fn run() -> i32 {
             let idle = std::time::Duration::from_millis(idle.into());
             child(move || files::serve(served.as_raw_fd(), Some(idle)))
         }
-        Run::Dial(port) => Ok(link::dial(port, socket.as_raw_fd())),
+        Run::Dial(port) => {
+            let stream = dial::connect(port).step("connect")?;
+            socket::send(socket.as_raw_fd(), &[Answer::Done.byte()], &[stream.as_raw_fd()])
+                .step("hand the connection over")?;
+            Ok(0)
+        }
     });
     match result {
         Ok(code) => code,

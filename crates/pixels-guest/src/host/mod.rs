@@ -38,8 +38,13 @@ pub(crate) trait Step<T> {
 
 impl<T> Step<T> for io::Result<T> {
     fn step(self, step: &str) -> Result<T, Failed> {
-        self.map_err(|error| Failed { step: step.to_owned(), error })
+        self.map_err(|error| failed(step, error))
     }
+}
+
+/// The failure of a step.
+pub(crate) fn failed(step: &str, error: io::Error) -> Failed {
+    Failed { step: step.to_owned(), error }
 }
 
 impl Failed {
