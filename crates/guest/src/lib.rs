@@ -76,4 +76,6 @@ pub mod face {
     pub const BOOT: &str = "boot";
     /// Sets permission bits, the special ones too: `chmod [--follow] <octal> <path>`.
     pub const CHMOD: &str = "chmod";
+    /// Serves file operations on the socket that is its stdin: `files [<idle ms>]`.
+    pub const FILES: &str = "files";
 }

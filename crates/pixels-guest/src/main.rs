@@ -40,7 +40,7 @@ mod linux {
 
     use pixels_guest_api::{PROTOCOL_VERSION, face};
 
-    use crate::{boot, chmod, exec, identity, ready, sys};
+    use crate::{boot, chmod, exec, files, identity, ready, sys};
 
     /// Runs the face that `args` name and returns the exit code.
     pub(crate) fn dispatch(args: &[&[u8]]) -> i32 {
@@ -64,6 +64,8 @@ mod linux {
             boot::run()
         } else if is(face::CHMOD) {
             chmod::run(rest)
+        } else if is(face::FILES) {
+            files::run(rest)
         } else {
             usage()
         }
@@ -71,7 +73,7 @@ mod linux {
 
     fn usage() -> i32 {
         sys::fd::complain(
-            "error: unknown face\nhint: exec | ready <ms> | identity [--record] <token> | boot | chmod [--follow] <octal> <path> | version",
+            "error: unknown face\nhint: exec | ready <ms> | identity [--record] <token> | boot | chmod [--follow] <octal> <path> | files [<idle ms>] | version",
         );
         i32::from(pixels_guest_api::EXIT_SETUP)
     }

@@ -5,6 +5,7 @@ pub(crate) mod fd;
 pub(crate) mod netlink;
 pub(crate) mod process;
 pub(crate) mod signal;
+pub(crate) mod times;
 pub(crate) mod tty;
 
 use std::io;

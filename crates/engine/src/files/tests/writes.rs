@@ -1,0 +1,246 @@
+//! Writes: all or nothing, whatever happens on the way; and large ones.
+
+use std::fs;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use pixels_core::{FileSession, Reader, WriteOpts};
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+
+use super::{Faces, World, at_once, read, reader};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_sees_the_old_or_the_new() {
+    let w = World::new();
+    let (s, path) = (&w.session, w.at("flips"));
+    let sides = [vec![b'a'; 300_000], vec![b'b'; 200_000]];
+    s.write(&path, reader(sides[0].clone()), WriteOpts::default()).await.unwrap();
+    let writer = async {
+        for n in 1..=30 {
+            s.write(&path, reader(sides[n % 2].clone()), WriteOpts::default()).await.unwrap();
+        }
+    };
+    tokio::pin!(writer);
+    loop {
+        tokio::select! {
+            () = &mut writer => break,
+            content = read(s, &path) => assert!(sides.contains(&content.unwrap()), "half a file"),
+        }
+    }
+    assert_eq!(read(s, &path).await.unwrap(), sides[0]);
+    assert_eq!(w.names(), ["flips"]);
+}
+
+/// A source that gives what it has and then does not go on, and the end that
+/// feeds it.
+fn stuck() -> (Reader, tokio::io::DuplexStream) {
+    let (to, from) = tokio::io::duplex(1 << 20);
+    (Box::pin(from), to)
+}
+
+/// Waits until a half-made file is there and holds `size` bytes.
+async fn half_made(w: &World, size: u64) -> String {
+    at_once(async {
+        loop {
+            let half = w.names().into_iter().find(|n| n.starts_with(".pixels-"));
+            if let Some(name) = half
+                && fs::metadata(w.dir.path().join(&name)).is_ok_and(|m| m.len() == size)
+            {
+                return name;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await
+}
+
+const PIECE: usize = 100_000;
+
+#[tokio::test]
+async fn a_killed_server_leaves_the_old_content() {
+    let w = World::new();
+    let (s, path) = (&w.session, w.at("file"));
+    s.write(&path, reader("old"), WriteOpts::default()).await.unwrap();
+    let (source, mut feed) = stuck();
+    let write = s.write(&path, source, WriteOpts::default());
+    let kill = async {
+        feed.write_all(&[1; PIECE]).await.unwrap();
+        let half = half_made(&w, PIECE as u64).await;
+        w.faces.kill();
+        half
+    };
+    let (written, half) = tokio::join!(at_once(write), kill);
+    assert_eq!(written.unwrap_err().code(), "unreachable", "seen though the source gives nothing");
+    assert_eq!(read(s, &path).await.unwrap(), b"old");
+    // What is left says whose it is, and that its maker lives.
+    assert_eq!(w.names(), [half.as_str(), "file"]);
+    let listed = s.read_dir(&w.at("")).await.unwrap();
+    let left = listed.iter().find(|e| e.name == half.as_bytes()).unwrap();
+    assert!(!s.is_leftover(left));
+}
+
+#[tokio::test]
+async fn a_dropped_write_is_removed() {
+    let w = World::new();
+    let (s, path) = (&w.session, w.at("file"));
+    s.write(&path, reader("old"), WriteOpts::default()).await.unwrap();
+    let (source, mut feed) = stuck();
+    feed.write_all(&[1; PIECE]).await.unwrap();
+    tokio::select! {
+        _ = s.write(&path, source, WriteOpts::default()) => panic!("it cannot end"),
+        _ = half_made(&w, PIECE as u64) => {}
+    }
+    w.unfinished.settle(Duration::from_secs(60)).await;
+    assert_eq!(w.names(), ["file"]);
+    assert_eq!(read(s, &path).await.unwrap(), b"old");
+}
+
+/// Some bytes, and then an error.
+struct Broken(usize);
+
+impl AsyncRead for Broken {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.0 == 0 {
+            return Poll::Ready(Err(io::Error::other("the source broke")));
+        }
+        let n = self.0.min(buf.remaining());
+        buf.put_slice(&vec![7; n]);
+        self.0 -= n;
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn a_broken_source_changes_nothing() {
+    let w = World::new();
+    let s = &w.session;
+    s.write(&w.at("kept"), reader("old"), WriteOpts::default()).await.unwrap();
+    for (name, length) in [("kept", 10), ("new", 10), ("kept", 3 << 20), ("new", 0)] {
+        let source = Box::pin(Broken(length));
+        let error = s.write(&w.at(name), source, WriteOpts::default()).await.unwrap_err();
+        assert!(error.to_string().contains("the source broke"), "{error}");
+        assert_eq!(w.names(), ["kept"], "gone by the time it is said");
+    }
+    assert_eq!(read(s, &w.at("kept")).await.unwrap(), b"old");
+    assert_eq!(w.faces.made(), 1, "and the connection is still good");
+}
+
+#[tokio::test]
+async fn a_file_that_takes_no_more_is_an_error_at_once() {
+    // As a full disk, which is not to be had without mounting one.
+    let w = World::of(Faces { limit: Some(64), ..Faces::default() });
+    let (s, path) = (&w.session, w.at("file"));
+    s.write(&path, reader("old"), WriteOpts::default()).await.unwrap();
+    let endless: Reader = Box::pin(tokio::io::repeat(1));
+    let error = at_once(s.write(&path, endless, WriteOpts::default())).await.unwrap_err();
+    assert!(error.to_string().contains("large"), "{error}");
+    // Also where the source has nothing more to give for now, and at the end.
+    let (source, mut feed) = stuck();
+    feed.write_all(&[1; PIECE]).await.unwrap();
+    assert!(at_once(s.write(&path, source, WriteOpts::default())).await.is_err());
+    assert!(s.write(&path, reader(vec![1; PIECE]), WriteOpts::default()).await.is_err());
+    assert_eq!(w.names(), ["file"]);
+    assert_eq!(read(s, &path).await.unwrap(), b"old");
+}
+
+#[tokio::test]
+async fn what_takes_the_place_meanwhile_stays() {
+    let w = World::new();
+    let (s, path) = (&w.session, w.at("file"));
+    let (source, mut feed) = stuck();
+    feed.write_all(&[1; PIECE]).await.unwrap();
+    let swap = async {
+        half_made(&w, PIECE as u64).await;
+        fs::create_dir(w.dir.path().join("file")).unwrap();
+        drop(feed);
+    };
+    let (written, ()) = tokio::join!(s.write(&path, source, WriteOpts::default()), swap);
+    assert_eq!(written.unwrap_err().code(), "invalid");
+    assert_eq!(w.names(), ["file"]);
+}
+
+#[tokio::test]
+async fn a_directory_that_moves_takes_its_file_along() {
+    let w = World::new();
+    let s = &w.session;
+    fs::create_dir(w.dir.path().join("dir")).unwrap();
+    let (source, mut feed) = stuck();
+    feed.write_all(&[1; PIECE]).await.unwrap();
+    let moves = async {
+        at_once(async {
+            while fs::read_dir(w.dir.path().join("dir")).unwrap().next().is_none() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+        fs::rename(w.dir.path().join("dir"), w.dir.path().join("moved")).unwrap();
+        drop(feed);
+    };
+    let (file, opts) = (w.at("dir/file"), WriteOpts::default());
+    let (written, ()) = tokio::join!(s.write(&file, source, opts), moves);
+    assert_eq!(written.unwrap(), PIECE as u64);
+    let names: Vec<_> = fs::read_dir(w.dir.path().join("moved")).unwrap().collect();
+    assert_eq!((names.len(), w.names()), (1, vec!["moved".to_owned()]), "and nothing half-made");
+}
+
+/// So many bytes that nothing repeats, hashed as they pass.
+struct Hashed {
+    left: usize,
+    state: u64,
+    hash: Arc<std::sync::Mutex<Sha256>>,
+}
+
+impl AsyncRead for Hashed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let n = self.left.min(buf.remaining()).min(1 << 16);
+        let mut piece = Vec::with_capacity(n + 8);
+        while piece.len() < n {
+            // splitmix64
+            self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = self.state;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            piece.extend_from_slice(&(z ^ (z >> 31)).to_le_bytes());
+        }
+        self.hash.lock().unwrap().update(&piece[..n]);
+        buf.put_slice(&piece[..n]);
+        self.left -= n;
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn two_hundred_mebibytes_there_and_back() {
+    const SIZE: usize = (200 << 20) + 12_345;
+    let w = World::new();
+    let (s, path) = (&w.session, w.at("big"));
+    let hash = Arc::<std::sync::Mutex<Sha256>>::default();
+    let source = Box::pin(Hashed { left: SIZE, state: 7, hash: Arc::clone(&hash) });
+    let written = s.write(&path, source, WriteOpts::default()).await.unwrap();
+    assert_eq!(written, SIZE as u64);
+    let (stat, mut back) = s.open_read(&path).await.unwrap();
+    assert_eq!(stat.size, SIZE as u64);
+    let (mut came, mut block) = (Sha256::new(), vec![0; 256 * 1024]);
+    loop {
+        let n = back.read(&mut block).await.unwrap();
+        if n == 0 {
+            break;
+        }
+        came.update(&block[..n]);
+    }
+    let sent = hash.lock().unwrap().clone().finalize();
+    assert_eq!(came.finalize(), sent);
+    assert_eq!(w.faces.made(), 1);
+}
