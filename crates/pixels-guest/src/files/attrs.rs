@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use pixels_guest_api::files::{Attrs, Fault, Ids, Kind, Reply};
 
 use super::{fault, read};
-use crate::sys::{process, times};
+use crate::sys::{at, process};
 
 /// Sets what is given, links followed.
 pub(super) fn set(path: &Path, attrs: Attrs) -> Result<Reply, Fault> {
@@ -57,7 +57,7 @@ fn set_by_name(path: &Path, attrs: Attrs) -> io::Result<()> {
     if let Some(seconds) = attrs.mtime {
         let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
         let name = CString::new(path.as_os_str().as_bytes()).map_err(|_| invalid())?;
-        times::set_mtime(&name, i64::try_from(seconds).map_err(|_| invalid())?)?;
+        at::set_mtime(&name, i64::try_from(seconds).map_err(|_| invalid())?)?;
     }
     Ok(())
 }

@@ -4,8 +4,7 @@
 //! than any process there: a path leads where it leads the pixel's own
 //! programs, and nothing here has to defend the host. What it has to keep is that
 //! nothing makes it wait for ever (a FIFO, a device) and that a write is all or
-//! nothing. One process serves one socket and one operation at a time, so that the
-//! working directory can stand for an open directory (`write`).
+//! nothing. One process serves one socket, and one operation at a time.
 
 mod attrs;
 mod change;

@@ -1,19 +1,17 @@
 //! Writing: all of the new content or all of the old.
 //!
 //! The content goes to a file next to the target, which is renamed over it when
-//! it is whole. Meanwhile the directory is this process's working directory: it is
-//! found again whatever the guest renames.
+//! it is whole. All of that is relative to one open directory, which stays the
+//! same one whatever the guest renames meanwhile.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
 
 use pixels_guest_api::files::{ABORT, Attrs, DATA, END, Fault, Kind, Reply, Stat, Which};
 
 use super::wire::{Stored, Wire};
-use super::{Stop, about, as_path, attrs, errno, fault, read};
+use super::{Stop, about, attrs, errno, fault, read};
+use crate::sys::at;
 
 /// As the kernel's own limit (path_resolution(7)).
 const LINKS: usize = 40;
@@ -22,26 +20,20 @@ const LINKS: usize = 40;
 const NEW: u32 = 0o644;
 
 pub(super) fn write(wire: &mut Wire, path: &[u8], temp: &[u8], attrs: Attrs) -> Result<(), Stop> {
-    let _back = Back;
-    let target = enter(path)?;
-    let temp = Temp(as_path(temp));
-    let file = File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NOCTTY)
-        .open(temp.0);
+    let target = find(path)?;
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
+    let file = at::open(Some(&target.dir), temp, flags, 0o600);
     let mut file = file.map_err(|e| match e.kind() {
         ErrorKind::NotFound => about(Which::Parent)(e),
         _ => fault(e),
     })?;
+    let temp = Temp { dir: &target.dir, name: temp };
     wire.send(&Reply::Done.encode()).map_err(|_| Stop::Wire)?;
     let put = match receive(wire, &mut file)? {
-        Received::Whole => place(file, temp.0, as_path(&target), attrs).map_err(Stop::Fault),
+        Received::Whole => place(file, &temp, &target, attrs).map_err(Stop::Fault),
         Received::Aborted => Ok(()),
         Received::Failed(e) => {
             // Removed before it is said: the other side may not wait for the rest.
-            drop(file);
             drop(temp);
             wire.send(&Reply::Error(fault(e)).encode()).map_err(|_| Stop::Wire)?;
             return drain(wire);
@@ -88,9 +80,13 @@ fn drain(wire: &mut Wire) -> Result<(), Stop> {
 }
 
 /// Gives the finished file its attributes and its name.
-fn place(file: File, temp: &Path, target: &Path, attrs: Attrs) -> Result<(), Fault> {
+fn place(file: File, temp: &Temp<'_>, target: &Target, attrs: Attrs) -> Result<(), Fault> {
     // Asked again: the guest may have put something there.
-    let old = there(target)?;
+    let old = match target.look()? {
+        There::File(old) => Some(old),
+        There::Nothing => None,
+        There::Link(_) => return Err(errno(libc::EAGAIN)),
+    };
     let wanted = Attrs {
         mode: attrs.mode.or(old.map(|o| o.mode)).or(Some(NEW)),
         owner: Some(attrs::owner(attrs.owner.or(old.map(|o| (o.uid, o.gid))))),
@@ -102,66 +98,80 @@ fn place(file: File, temp: &Path, target: &Path, attrs: Attrs) -> Result<(), Fau
         Err(e) if matches!(e.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {}
         other => other.map_err(fault)?,
     }
-    fs::rename(temp, target).map_err(fault)
+    at::rename(&target.dir, temp.name, &target.name).map_err(fault)
 }
 
-/// The regular file at `target`, a name in the working directory; `None` where
-/// nothing is.
-fn there(target: &Path) -> Result<Option<Stat>, Fault> {
-    let meta = match fs::symlink_metadata(target) {
-        Ok(meta) => meta,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(fault(e)),
-    };
-    match read::kind(&meta) {
-        Kind::File => Ok(Some(read::describe(&meta))),
-        Kind::Dir => Err(errno(libc::EISDIR)),
-        Kind::Special => Err(errno(libc::ENXIO)),
-        // It was none when its place was looked for.
-        Kind::Symlink => Err(errno(libc::EAGAIN)),
+/// Where a write ends up.
+struct Target {
+    dir: File,
+    /// The name in it.
+    name: Vec<u8>,
+}
+
+/// What is there.
+enum There {
+    Nothing,
+    File(Stat),
+    Link(File),
+}
+
+impl Target {
+    /// # Errors
+    /// A directory, FIFO, socket or device.
+    fn look(&self) -> Result<There, Fault> {
+        // Opens no FIFO and no device: it only names them.
+        let flags = libc::O_PATH | libc::O_NOFOLLOW;
+        let found = match at::open(Some(&self.dir), &self.name, flags, 0) {
+            Ok(found) => found,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(There::Nothing),
+            Err(e) => return Err(fault(e)),
+        };
+        let meta = found.metadata().map_err(fault)?;
+        match read::kind(&meta) {
+            Kind::File => Ok(There::File(read::describe(&meta))),
+            Kind::Symlink => Ok(There::Link(found)),
+            Kind::Dir => Err(errno(libc::EISDIR)),
+            Kind::Special => Err(errno(libc::ENXIO)),
+        }
     }
 }
 
-/// Enters the directory where a write to `path` ends up, links followed, and
-/// answers the name in it.
-fn enter(path: &[u8]) -> Result<Vec<u8>, Fault> {
+/// Finds where a write to `path` ends up, links followed.
+fn find(path: &[u8]) -> Result<Target, Fault> {
     let mut path = path.to_vec();
+    let mut from: Option<File> = None;
     for _ in 0..=LINKS {
         let cut = path.iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1);
         let (dir, name) = path.split_at(cut);
         if matches!(name, b"" | b"." | b"..") {
             return Err(errno(libc::EISDIR));
         }
-        if !dir.is_empty() {
-            std::env::set_current_dir(as_path(dir)).map_err(about(Which::Parent))?;
-        }
-        match fs::symlink_metadata(as_path(name)) {
-            Ok(meta) if meta.is_symlink() => {
-                path = fs::read_link(as_path(name)).map_err(fault)?.into_os_string().into_vec();
+        let dir = match from {
+            // A link to a name beside it.
+            Some(same) if dir.is_empty() => same,
+            from => {
+                let flags = libc::O_PATH | libc::O_DIRECTORY;
+                at::open(from.as_ref(), dir, flags, 0).map_err(about(Which::Parent))?
             }
-            _ => {
-                there(as_path(name))?;
-                return Ok(name.to_vec());
-            }
+        };
+        let target = Target { dir, name: name.to_vec() };
+        match target.look()? {
+            There::Link(link) => path = at::read_link(&link).map_err(fault)?,
+            There::File(_) | There::Nothing => return Ok(target),
         }
+        from = Some(target.dir);
     }
     Err(errno(libc::ELOOP))
 }
 
 /// Removes the half-made file, if it is still under this name.
-struct Temp<'a>(&'a Path);
+struct Temp<'a> {
+    dir: &'a File,
+    name: &'a [u8],
+}
 
 impl Drop for Temp<'_> {
     fn drop(&mut self) {
-        let _ = fs::remove_file(self.0);
-    }
-}
-
-/// Leaves the directory, so that it can be unmounted.
-struct Back;
-
-impl Drop for Back {
-    fn drop(&mut self) {
-        let _ = std::env::set_current_dir("/");
+        let _ = at::remove_file(self.dir, self.name);
     }
 }

@@ -42,13 +42,26 @@ fn guest() -> String {
 #[derive(Default)]
 pub(super) struct Faces {
     idle: Option<u64>,
-    /// The largest file in blocks of 512 bytes.
     limit: Option<u64>,
     servers: Mutex<Vec<Child>>,
     made: AtomicUsize,
 }
 
 impl Faces {
+    /// Servers that end when they were idle for so many milliseconds.
+    fn idle(ms: u64) -> Self {
+        let mut faces = Self::default();
+        faces.idle = Some(ms);
+        faces
+    }
+
+    /// Servers whose files hold at most so many blocks of 512 bytes.
+    fn limited(blocks: u64) -> Self {
+        let mut faces = Self::default();
+        faces.limit = Some(blocks);
+        faces
+    }
+
     fn made(&self) -> usize {
         self.made.load(Ordering::SeqCst)
     }

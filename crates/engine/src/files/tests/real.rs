@@ -267,7 +267,7 @@ async fn files_of_proc_have_content_without_a_size() {
 
 #[tokio::test]
 async fn an_idle_connection_that_ended_is_replaced() {
-    let w = World::of(Faces { idle: Some(1), ..Faces::default() });
+    let w = World::of(Faces::idle(1));
     let s = &w.session;
     s.write(&w.at("a"), reader("x"), WriteOpts::default()).await.unwrap();
     assert_eq!(w.faces.wait(), [Some(0)], "it ends by itself, and well");
@@ -282,7 +282,7 @@ async fn an_idle_connection_that_ended_is_replaced() {
 #[tokio::test]
 async fn many_idle_ends_lose_no_operation() {
     // Ends of servers and requests meet at every moment there is.
-    let w = World::of(Faces { idle: Some(0), ..Faces::default() });
+    let w = World::of(Faces::idle(0));
     for n in 0..300 {
         w.session.mkdir(&w.at(format!("{n}")), 0o755, None).await.unwrap();
         w.session.remove_dir(&w.at(format!("{n}"))).await.unwrap();
