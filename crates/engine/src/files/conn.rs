@@ -73,15 +73,15 @@ impl Conn {
     pub(super) async fn ask(&mut self, request: &[u8]) -> Result<Frame, Trouble> {
         match timeout(STALL, self.stream.write_all(request)).await {
             Err(_) => return Err(Trouble::Slow(STALL)),
-            // A server that ends reads no more before it does (the face's
-            // `shutdown`), so what could not be sent whole is not done.
+            // What could not be sent whole is not done.
             Ok(Err(_)) => return Err(Trouble::NotTaken),
             Ok(Ok(())) => {}
         }
         let mut head = [0; HEAD_LEN];
         let first = match timeout(STALL, self.stream.read(&mut head)).await {
             Err(_) => return Err(Trouble::Slow(STALL)),
-            // The kernel's way to say that it was closed with a request unread.
+            // The kernel's way to say that it was closed with a request unread
+            // (unix(7)): the server ended or was killed before it looked.
             Ok(Err(e)) if e.kind() == ErrorKind::ConnectionReset => return Err(Trouble::NotTaken),
             Ok(Err(_) | Ok(0)) => return Err(Trouble::Lost),
             Ok(Ok(n)) => n,

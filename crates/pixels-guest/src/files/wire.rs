@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -33,13 +32,14 @@ impl Wire {
         Self { socket: socket.into(), buffer: vec![0; PREFIX + HEAD_LEN + MAX_BODY] }
     }
 
-    /// The next request; `None` where there will be none.
+    /// The next request; `None` where there will be none, or none came for as long
+    /// as `idle`.
     pub(super) fn request(&mut self, idle: Option<Duration>) -> io::Result<Option<Request>> {
         let watch = fd::watch(self.socket.as_raw_fd(), libc::POLLIN);
         if idle.is_some() && fd::poll(&mut [watch], idle)? == 0 {
-            // From here on the other side cannot send: it sees an error and
-            // knows that nothing was done. What it sent before is still served.
-            self.socket.shutdown(Shutdown::Read)?;
+            // A request that comes now is not lost: this end is closed with it
+            // unread, and the other side is told so (ECONNRESET).
+            return Ok(None);
         }
         let Some(head) = self.head()? else { return Ok(None) };
         self.fill(head.len)?;

@@ -26,6 +26,8 @@ pub(super) enum Script {
     Slowly(Vec<u8>),
     /// Says this and closes.
     Close(Vec<u8>),
+    /// Says this, reads one more request, and closes.
+    Once(Vec<u8>),
     /// Says the first, and then the second for ever.
     Forever(Vec<u8>, Vec<u8>),
     /// Reads and says nothing.
@@ -49,12 +51,17 @@ impl Connect for Fake {
     }
 }
 
-async fn serve(mut socket: UnixStream, script: Script) -> std::io::Result<()> {
+/// Reads one request.
+async fn take(socket: &mut UnixStream) -> std::io::Result<()> {
     let mut head = [0; HEAD_LEN];
+    socket.read_exact(&mut head).await?;
+    let head = Head::decode(&head).map_err(std::io::Error::other)?;
+    socket.read_exact(&mut vec![0; head.len]).await.map(drop)
+}
+
+async fn serve(mut socket: UnixStream, script: Script) -> std::io::Result<()> {
     loop {
-        socket.read_exact(&mut head).await?;
-        let head = Head::decode(&head).map_err(std::io::Error::other)?;
-        socket.read_exact(&mut vec![0; head.len]).await?;
+        take(&mut socket).await?;
         match &script {
             Script::Say(bytes) => socket.write_all(bytes).await?,
             Script::Slowly(bytes) => {
@@ -64,6 +71,10 @@ async fn serve(mut socket: UnixStream, script: Script) -> std::io::Result<()> {
                 }
             }
             Script::Close(bytes) => return socket.write_all(bytes).await,
+            Script::Once(bytes) => {
+                socket.write_all(bytes).await?;
+                return take(&mut socket).await;
+            }
             Script::Forever(first, then) => {
                 socket.write_all(first).await?;
                 loop {
@@ -209,14 +220,24 @@ async fn a_write_hears_of_its_end_while_it_sends() {
 
 #[tokio::test]
 async fn what_may_have_been_done_is_not_done_twice() {
-    // Each answers once and closes on the second request, having read it.
     let (s, made) = session(Script::Close(Reply::Done.encode()));
     s.mkdir(b"/x", 0o755, None).await.unwrap();
-    // The connection is gone: nothing was sent, so another serves.
+    // The connection is gone: nothing was taken, so another serves.
     s.mkdir(b"/y", 0o755, None).await.unwrap();
     assert_eq!(made.load(Ordering::SeqCst), 2);
+    // Taken and not answered.
+    let (s, made) = session(Script::Once(Reply::Done.encode()));
+    s.mkdir(b"/x", 0o755, None).await.unwrap();
+    assert_eq!(s.mkdir(b"/y", 0o755, None).await.unwrap_err().code(), "unreachable");
+    assert_eq!(made.load(Ordering::SeqCst), 1);
+    // To look is harmless.
+    let (s, made) = session(Script::Once(Reply::Stat(FILE).encode()));
+    s.stat(b"/x", true).await.unwrap();
+    s.stat(b"/x", true).await.unwrap();
+    assert_eq!(made.load(Ordering::SeqCst), 2);
+    // On a new connection there is no second time for anything.
     let (s, made) = session(Script::Close(Vec::new()));
-    assert_eq!(s.mkdir(b"/x", 0o755, None).await.unwrap_err().code(), "unreachable");
+    assert_eq!(s.stat(b"/x", true).await.unwrap_err().code(), "unreachable");
     assert_eq!(made.load(Ordering::SeqCst), 1);
 }
 

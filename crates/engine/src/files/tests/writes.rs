@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pixels_core::{FileSession, Reader, WriteOpts};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 
 use super::{Faces, World, at_once, read, reader};
@@ -151,18 +152,27 @@ async fn a_file_that_takes_no_more_is_an_error_at_once() {
 
 #[tokio::test]
 async fn what_takes_the_place_meanwhile_stays() {
-    let w = World::new();
-    let (s, path) = (&w.session, w.at("file"));
-    let (source, mut feed) = stuck();
-    feed.write_all(&[1; PIECE]).await.unwrap();
-    let swap = async {
-        half_made(&w, PIECE as u64).await;
-        fs::create_dir(w.dir.path().join("file")).unwrap();
-        drop(feed);
-    };
-    let (written, ()) = tokio::join!(s.write(&path, source, WriteOpts::default()), swap);
-    assert_eq!(written.unwrap_err().code(), "invalid");
-    assert_eq!(w.names(), ["file"]);
+    for what in [FileType::Directory, FileType::Fifo, FileType::Symlink] {
+        let w = World::new();
+        let (s, path) = (&w.session, w.at("file"));
+        let (source, mut feed) = stuck();
+        feed.write_all(&[1; PIECE]).await.unwrap();
+        let swap = async {
+            half_made(&w, PIECE as u64).await;
+            let place = w.dir.path().join("file");
+            match what {
+                FileType::Directory => fs::create_dir(&place).unwrap(),
+                FileType::Symlink => std::os::unix::fs::symlink("elsewhere", &place).unwrap(),
+                _ => mknodat(CWD, &place, what, Mode::RUSR, 0).unwrap(),
+            }
+            drop(feed);
+        };
+        let (written, ()) = tokio::join!(s.write(&path, source, WriteOpts::default()), swap);
+        assert!(written.is_err(), "{what:?}");
+        let there = fs::symlink_metadata(w.dir.path().join("file")).unwrap();
+        assert!(!there.is_file(), "{what:?} was replaced");
+        assert_eq!(w.names(), ["file"]);
+    }
 }
 
 #[tokio::test]
