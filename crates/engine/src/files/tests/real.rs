@@ -7,8 +7,11 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use pixels_core::{FileKind, FileSession, Owner, WriteOpts};
+use pixels_guest_api::files::{Attrs, DATA, Head, Request};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
+use tokio::io::AsyncWriteExt;
 
+use super::super::Connect;
 use super::{Faces, World, at_once, read, reader};
 
 /// This process's own ids: those that a file gets when nobody is named.
@@ -263,6 +266,23 @@ async fn files_of_proc_have_content_without_a_size() {
     assert_eq!(stat.size, 0);
     let content = read(&w.session, b"/proc/version").await.unwrap();
     assert_eq!(content, fs::read("/proc/version").unwrap());
+}
+
+#[tokio::test]
+async fn a_server_that_is_asked_nonsense_ends() {
+    let w = World::new();
+    let write =
+        Request::Write { path: w.at("x"), temp: b".pixels-1".to_vec(), attrs: Attrs::default() };
+    let half =
+        [write.encode().unwrap(), Head::encode(DATA, 10).to_vec(), b"half".to_vec()].concat();
+    let odd = [write.encode().unwrap(), Head::encode(99, 0).to_vec()].concat();
+    for nonsense in [vec![0; 5], vec![0xff; 64], b"GET / HTTP/1.1\r\n\r\n".to_vec(), half, odd] {
+        let mut socket = w.faces.connect().await.unwrap();
+        socket.write_all(&nonsense).await.unwrap();
+        drop(socket);
+        assert_eq!(w.faces.wait(), [Some(1)], "{nonsense:?}");
+        assert!(w.names().is_empty(), "nothing half-made stays");
+    }
 }
 
 #[tokio::test]
