@@ -12,7 +12,11 @@ mod files;
 #[cfg(target_os = "linux")]
 mod host;
 #[cfg(target_os = "linux")]
+mod hostkey;
+#[cfg(target_os = "linux")]
 mod identity;
+#[cfg(target_os = "linux")]
+mod init;
 #[cfg(target_os = "linux")]
 mod link;
 #[cfg(target_os = "linux")]
@@ -40,7 +44,7 @@ mod linux {
 
     use pixels_guest_api::{PROTOCOL_VERSION, face};
 
-    use crate::{boot, chmod, exec, files, identity, ready, sys};
+    use crate::{boot, chmod, exec, files, host, identity, init, ready, sys};
 
     /// Runs the face that `args` name and returns the exit code.
     pub(crate) fn dispatch(args: &[&[u8]]) -> i32 {
@@ -64,6 +68,14 @@ mod linux {
             boot::run()
         } else if is(face::CHMOD) {
             chmod::run(rest)
+        } else if is(face::LAUNCH) && rest.is_empty() {
+            host::launch()
+        } else if is(face::ENTER) && rest.is_empty() {
+            host::enter()
+        } else if is(face::TREE) && rest.is_empty() {
+            host::tree()
+        } else if is(face::INIT) && rest.is_empty() {
+            init::run()
         } else if is(face::FILES) {
             files::run(rest)
         } else {

@@ -15,7 +15,7 @@ mod write;
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -35,17 +35,19 @@ pub(crate) fn run(args: &[&[u8]]) -> i32 {
             .map(|ms| Some(Duration::from_millis(ms))),
         _ => None,
     };
-    let (Some(idle), Ok(socket)) = (idle, fd::dup_from(fd::STDIN, fd::STDERR + 1)) else {
-        fd::complain("error: files takes [<idle ms>] and a socket as its stdin");
+    let Some(idle) = idle else {
+        fd::complain("error: files takes [<idle ms>], and a socket as its stdin");
         return i32::from(pixels_guest_api::EXIT_SETUP);
     };
-    serve(socket, idle)
+    serve(fd::STDIN, idle)
 }
 
 /// Serves file operations on a connected stream socket until the other side
 /// closes it, or until nothing more was asked for as long as `idle`. Answers 0
 /// then, and 1 where the socket broke or what came over it was no protocol.
-pub(crate) fn serve(socket: OwnedFd, idle: Option<Duration>) -> i32 {
+pub(crate) fn serve(socket: RawFd, idle: Option<Duration>) -> i32 {
+    // Close-on-exec, and by a number that nobody else closes.
+    let Ok(socket) = fd::dup_from(socket, fd::STDERR + 1) else { return 1 };
     // A caller that is gone and a file that may grow no more are errors of
     // calls, not the end: half-made files are still to be removed.
     signal::set_ignored(libc::SIGPIPE);
