@@ -90,8 +90,7 @@ impl Child<'_> {
                 (1, LAYERS, _) => layers.append(&mut fds),
                 (1, UPPER, 1) => return Ok(Trees { layers, upper: fds.remove(0) }),
                 _ => {
-                    return Err(io::Error::from_raw_os_error(libc::EPIPE))
-                        .step("hear the launcher");
+                    return Err(io::Error::from_raw_os_error(libc::EPIPE)).step("hear the launcher");
                 }
             }
         }
