@@ -84,6 +84,6 @@ pub mod face {
     pub const TREE: &str = "tree";
     /// PID 1 of a pixel that `launch` made.
     pub const INIT: &str = "init";
-    /// Serves file operations on standard input, a socket.
+    /// Serves file operations on the socket that is its stdin: `files [<idle ms>]`.
     pub const FILES: &str = "files";
 }

@@ -78,8 +78,8 @@ mod linux {
             host::tree()
         } else if is(face::INIT) && rest.is_empty() {
             init::run()
-        } else if is(face::FILES) && rest.is_empty() {
-            files::serve(sys::fd::STDIN, None)
+        } else if is(face::FILES) {
+            files::run(rest)
         } else {
             usage()
         }
@@ -87,7 +87,7 @@ mod linux {
 
     fn usage() -> i32 {
         sys::fd::complain(
-            "error: unknown face\nhint: exec | ready <ms> | identity [--record] <token> | boot | chmod [--follow] <octal> <path> | version",
+            "error: unknown face\nhint: exec | ready <ms> | identity [--record] <token> | boot | chmod [--follow] <octal> <path> | files [<idle ms>] | version",
         );
         i32::from(pixels_guest_api::EXIT_SETUP)
     }

@@ -1,6 +1,7 @@
 //! The system calls, and all of this crate's `unsafe`: one file per family.
 //! Every wrapper takes safe types and answers an `io::Error` with the errno.
 
+pub(crate) mod at;
 pub(crate) mod caps;
 pub(crate) mod fd;
 pub(crate) mod mount;
