@@ -3,6 +3,7 @@
 
 pub(crate) mod fd;
 pub(crate) mod netlink;
+pub(crate) mod place;
 pub(crate) mod process;
 pub(crate) mod signal;
 pub(crate) mod tty;
