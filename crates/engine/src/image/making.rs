@@ -1,8 +1,8 @@
 //! An image that is being made: its layers so far, and how an archive becomes one.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufReader, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pixels_core::{Error, Progress, Result};
@@ -211,15 +211,4 @@ fn unpack_error(name: &str, e: &io::Error) -> Error {
         }
         _ => local(&format!("unpacking {name}"), e),
     }
-}
-
-/// Whether there is a directory at a path, links followed.
-pub(crate) fn is_dir(path: &Path) -> bool {
-    path.is_dir()
-}
-
-/// Reads and throws away: for tests of decoders.
-#[cfg(test)]
-pub(crate) fn exhaust(mut input: impl Read) -> io::Result<u64> {
-    io::copy(&mut input, &mut io::sink())
 }

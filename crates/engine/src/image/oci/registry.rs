@@ -113,8 +113,8 @@ impl<'a> Registry<'a> {
         let url = self.url("blobs", &what.digest)?;
         let sha256 = what.sha256()?.to_owned();
         let expected = Expected { sha256, size: Some(what.size), limit };
-        let first = self.http.download(&url, &self.authorized(HeaderMap::new()), &expected, to, meter);
-        match first.await {
+        let headers = self.authorized(HeaderMap::new());
+        match self.http.download(&url, &headers, &expected, to, meter).await {
             // A token lives for some minutes; an image may take longer.
             Err(e) if matches!(e.kind(), Error::Denied { .. }) && self.renew().await? => {
                 tokio::fs::remove_file(to)

@@ -81,8 +81,9 @@ pub(crate) fn unpack(
 ) -> io::Result<()> {
     let mut fs = Squashfs::open(source)?;
     let mut walk = Walk { links: HashMap::new(), seen: HashSet::new() };
-    let root = fs.inode(fs.root)?;
-    let children = walk.directory(&mut fs, b"", &root, fs.root, sink)?;
+    let reference = fs.root;
+    let root = fs.inode(reference)?;
+    let children = walk.directory(&mut fs, b"", &root, reference, sink)?;
     let mut todo = vec![(Vec::new(), children.into_iter())];
     while let Some((parent, children)) = todo.last_mut() {
         let Some(child) = children.next() else {

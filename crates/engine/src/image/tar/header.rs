@@ -50,7 +50,7 @@ fn number(field: &[u8]) -> io::Result<u64> {
             }
             Ok(low.iter().fold(0, |n, b| n << 8 | u64::from(*b)))
         }
-        [0x81.., ..] => Err(broken("a number in a header of the archive is out of range")),
+        [first, ..] if *first > 0x80 => Err(broken("a number in a header of the archive is out of range")),
         _ => octal(field),
     }
 }

@@ -26,6 +26,9 @@ impl Ground {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("tree")).unwrap();
         fs::create_dir(dir.path().join("outside")).unwrap();
+        // Whatever the mask is: writing sets it for the whole process.
+        let closed = fs::Permissions::from_mode(0o700);
+        fs::set_permissions(dir.path().join("outside"), closed).unwrap();
         fs::write(dir.path().join("outside/canary"), "alive").unwrap();
         Self { dir }
     }
@@ -99,11 +102,19 @@ fn stream(parts: &[Part]) -> Vec<u8> {
     let mut bytes = 0;
     for (entry, content) in parts {
         out.extend_from_slice(&Record::Entry(entry.clone()).encode().unwrap_or_else(|_| {
-            // The same record under a harmless name of the same length, then the real one.
+            // The same record under harmless names of the same length, then the real ones.
             let mut safe = entry.clone();
             safe.path = vec![b'x'; entry.path.len()];
+            let end = 9 + entry.path.len();
+            let target = match &mut safe.kind {
+                Kind::Hardlink { target } => {
+                    std::mem::replace(target, vec![b'x'; target.len()])
+                }
+                _ => Vec::new(),
+            };
             let mut record = Record::Entry(safe).encode().unwrap();
-            record[9..9 + entry.path.len()].copy_from_slice(&entry.path);
+            record[9..end].copy_from_slice(&entry.path);
+            record[end + 4..end + 4 + target.len()].copy_from_slice(&target);
             record
         }));
         out.extend_from_slice(content);
@@ -166,8 +177,6 @@ fn names_that_lead_out_are_refused_and_named() {
         assert!(message.contains(&format!("{path:?}")), "{path:?}: {message}");
     }
     let ground = Ground::new();
-    let mut high = file("a", "x");
-    high.0.uid = 65_536;
     // The owner is no part of the name: the sender's own check would refuse it, ours must too.
     let mut bytes = stream(&[file("a", "x")]);
     let at = bytes.windows(4).position(|w| w == 0o644u32.to_be_bytes()).unwrap() + 4;
