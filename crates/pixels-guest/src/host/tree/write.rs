@@ -8,23 +8,25 @@
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{self, BufReader, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use pixels_guest_api::tree::{
     Entry, Kind, Record, STREAM_HEADER_LEN, TreeError, check_header, record_len,
 };
 
+use crate::sys::fd;
 use crate::sys::place::{self, IN_ROOT, Occupant, STAY};
-use crate::sys::process::set_umask;
 
 /// What a tree may measure.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+struct Limits {
     /// Entries, whatever their kind.
-    pub(crate) entries: u64,
+    entries: u64,
     /// Bytes of content altogether.
-    pub(crate) bytes: u64,
+    bytes: u64,
 }
 
 /// What was written.
@@ -40,20 +42,48 @@ pub(crate) struct Summary {
     pub(crate) xattrs_left_out: u64,
 }
 
-/// Writes the stream below `root` and puts it on the disk. Owners become their
-/// id plus `shift`. What was written before a failure stays: the caller throws
-/// the directory away.
+/// Writes the stream from the descriptor `input` below the directory `dir`, which
+/// is made if it is missing, and puts it on the disk. Owners become their id plus
+/// `shift`; `limits` are entries and bytes. What was written before a failure
+/// stays: the caller throws the directory away. The mode mask has been cleared.
 ///
 /// # Errors
 /// A broken or truncated stream, an entry that breaks a rule or a limit (named),
 /// what the file system says (with the entry named).
 pub(crate) fn write(
+    dir: &Path,
+    input: RawFd,
+    shift: u32,
+    limits: (u64, u64),
+) -> io::Result<Summary> {
+    match std::fs::create_dir(dir) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+        _ => {}
+    }
+    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    let root = File::options().read(true).custom_flags(flags).open(dir)?;
+    let input = BufReader::with_capacity(PIECE, Input(input));
+    let limits = Limits { entries: limits.0, bytes: limits.1 };
+    write_below(root.as_fd(), input, shift, limits)
+}
+
+/// Read and written at once.
+const PIECE: usize = 256 * 1024;
+
+struct Input(RawFd);
+
+impl Read for Input {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        fd::read(self.0, buf)
+    }
+}
+
+fn write_below(
     root: BorrowedFd<'_>,
     mut input: impl Read,
     shift: u32,
     limits: Limits,
 ) -> io::Result<Summary> {
-    set_umask(0);
     let mut head = [0; STREAM_HEADER_LEN];
     input.read_exact(&mut head).map_err(cut_off)?;
     check_header(&head).map_err(refused)?;
@@ -129,6 +159,7 @@ struct Writer<'a> {
     dirs: BTreeMap<Vec<u8>, Entry>,
     /// The parent last used. Good until something is removed.
     parent: Option<(Vec<u8>, OwnedFd)>,
+    piece: Vec<u8>,
 }
 
 impl<'a> Writer<'a> {
@@ -141,6 +172,7 @@ impl<'a> Writer<'a> {
             done: Summary::default(),
             dirs: BTreeMap::new(),
             parent: None,
+            piece: vec![0; PIECE],
         };
         new.own(root, 0, 0)?;
         Ok(new)
@@ -234,11 +266,12 @@ impl<'a> Writer<'a> {
         if size > left {
             return Err(invalid(&format!("the tree has more than {} bytes", self.limits.bytes)));
         }
-        if io::copy(&mut input.by_ref().take(size), &mut file)? != size {
-            return Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "the tree stream was cut off in its content",
-            ));
+        let mut left = size;
+        while left > 0 {
+            let want = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
+            input.read_exact(&mut self.piece[..want]).map_err(cut_off)?;
+            file.write_all(&self.piece[..want])?;
+            left -= want as u64;
         }
         self.done.bytes += size;
         self.dress(file.as_fd(), entry)

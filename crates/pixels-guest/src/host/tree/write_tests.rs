@@ -43,7 +43,7 @@ impl Ground {
 
     fn write(&self, stream: &[u8], limits: Limits) -> io::Result<Summary> {
         let root = File::open(self.tree("")).unwrap();
-        let done = write(root.as_fd(), stream, 0, limits);
+        let done = write_below(root.as_fd(), stream, 0, limits);
         self.check_canary();
         done
     }
@@ -331,6 +331,24 @@ fn capabilities_name_the_root_they_are_for() {
     assert_eq!((v3.len(), v3[3], &v3[20..]), (24, 3, &[1, 0, 0, 0][..]));
     assert_eq!(shift_capability(&v3, 1), None);
     assert_eq!(shift_capability(b"short", 1), None);
+}
+
+#[test]
+fn a_stream_is_read_from_a_descriptor() {
+    use std::os::fd::AsRawFd;
+    let ground = Ground::new();
+    let input = fd::memfd(&stream(&[file("a", "1")]), false).unwrap();
+    let dir = ground.tree("new");
+    // A memfd was written to: reading goes on from there.
+    use std::io::Seek;
+    File::from(input.try_clone().unwrap()).rewind().unwrap();
+    let done = write(&dir, input.as_raw_fd(), 0, (10, 10)).unwrap();
+    assert_eq!((done.entries, done.bytes), (1, 1));
+    assert_eq!(fs::read(dir.join("a")).unwrap(), b"1");
+    // A link in the directory's place is not followed.
+    symlink(ground.outside(), ground.tree("link")).unwrap();
+    write(&ground.tree("link"), input.as_raw_fd(), 0, (10, 10)).unwrap_err();
+    ground.check_canary();
 }
 
 #[test]
