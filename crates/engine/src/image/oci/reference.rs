@@ -95,7 +95,8 @@ pub(crate) fn check_digest(digest: &str) -> Result<&str, String> {
 
 fn check_host(host: &str) -> Result<(), String> {
     let right = |b: u8| b.is_ascii_alphanumeric() || b".-:[]".contains(&b);
-    if !host.is_empty() && !host.starts_with('-') && host.bytes().all(right) {
+    let begins = |b: u8| b.is_ascii_alphanumeric() || b == b'[';
+    if host.bytes().next().is_some_and(begins) && host.bytes().all(right) {
         return Ok(());
     }
     Err("a registry is HOST or HOST:PORT".into())
