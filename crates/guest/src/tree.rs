@@ -184,7 +184,9 @@ impl Entry {
             check_path(&self.path)?;
         }
         match &self.kind {
-            Kind::Symlink { target } if target.is_empty() => return Err("the link's target is empty"),
+            Kind::Symlink { target } if target.is_empty() => {
+                return Err("the link's target is empty");
+            }
             Kind::Symlink { target } if target.len() > MAX_PATH => {
                 return Err("the link's target is longer than 4095 bytes");
             }
@@ -192,7 +194,8 @@ impl Entry {
                 return Err("the link's target has a NUL in it");
             }
             Kind::Hardlink { target } => {
-                check_path(target).map_err(|_| "the hard link's target is no path inside the tree")?;
+                check_path(target)
+                    .map_err(|_| "the hard link's target is no path inside the tree")?;
             }
             _ => {}
         }

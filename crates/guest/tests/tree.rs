@@ -102,7 +102,18 @@ fn entries_that_break_a_rule_are_named() {
     let long = [b"a/".repeat(MAX_PATH / 2), b"bc".to_vec()].concat();
     let name = vec![b'a'; 256];
     for path in [
-        &b""[..], b"/", b"/etc", b"..", b"a/../b", b"a//b", b"a/", b"./a", b"a/.", b"a\0b", &long, &name,
+        &b""[..],
+        b"/",
+        b"/etc",
+        b"..",
+        b"a/../b",
+        b"a//b",
+        b"a/",
+        b"./a",
+        b"a/.",
+        b"a\0b",
+        &long,
+        &name,
     ] {
         let refused = Entry::new(path, Kind::File { size: 0 }).check();
         let TreeError::Entry { path: named, rule } = refused.unwrap_err() else { panic!() };

@@ -75,8 +75,10 @@ fn deb822(text: &str) -> Vec<AptSource> {
             }
         }
         let get = |key: &str| fields.iter().find(|(k, _)| k == key).map_or("", |(_, v)| v.as_str());
-        let words = |key: &str| get(key).split_whitespace().map(Into::into).collect::<Vec<String>>();
-        let off = ["no", "false", "0", "off"].contains(&get("enabled").to_ascii_lowercase().as_str());
+        let words =
+            |key: &str| get(key).split_whitespace().map(Into::into).collect::<Vec<String>>();
+        let off =
+            ["no", "false", "0", "off"].contains(&get("enabled").to_ascii_lowercase().as_str());
         if off || !words("types").iter().any(|t| t == "deb") {
             continue;
         }
@@ -137,9 +139,18 @@ mod tests {
         let expected = |uri: &str, key: Option<&str>| {
             Some(Mirror { uri: uri.into(), keyring: key.map(Into::into) })
         };
-        assert_eq!(mirror(&found, "bookworm"), expected("https://m.example/debian", Some("/k.gpg")));
+        assert_eq!(
+            mirror(&found, "bookworm"),
+            expected("https://m.example/debian", Some("/k.gpg"))
+        );
         assert_eq!(mirror(&found, "trixie"), None);
-        for none in ["", "# deb http://x y main", "deb-src http://x y main", "deb [x http://x y", "deb http://x"] {
+        for none in [
+            "",
+            "# deb http://x y main",
+            "deb-src http://x y main",
+            "deb [x http://x y",
+            "deb http://x",
+        ] {
             assert_eq!(one_line(none), None, "{none:?}");
         }
         let text = "Types: deb deb-src\n# a comment\nURIs: cdrom:/ http://m.example/debian\n\
@@ -157,7 +168,10 @@ mod tests {
         let at = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
         at("sources.list", "deb http://a.example a main\n");
         at("sources.list.d/b.list", "deb http://b.example b main\n");
-        at("sources.list.d/c.sources", "Types: deb\nURIs: http://c.example\nSuites: c\nComponents: main\n");
+        at(
+            "sources.list.d/c.sources",
+            "Types: deb\nURIs: http://c.example\nSuites: c\nComponents: main\n",
+        );
         at("sources.list.d/d.list.bak", "deb http://d.example d main\n");
         let found = sources(dir.path());
         for (suite, there) in [("a", true), ("b", true), ("c", true), ("d", false)] {

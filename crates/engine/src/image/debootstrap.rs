@@ -17,9 +17,8 @@ use super::apt::{self, Mirror};
 use super::directory::Skip;
 
 /// What the smallest variant lacks and an agent's machine needs.
-pub(crate) const PACKAGES: &[&str] = &[
-    "bash", "ca-certificates", "curl", "git", "iproute2", "login", "passwd", "procps", "sudo",
-];
+pub(crate) const PACKAGES: &[&str] =
+    &["bash", "ca-certificates", "curl", "git", "iproute2", "login", "passwd", "procps", "sudo"];
 
 /// What is in a fresh system and of no use in an image.
 pub(crate) const SKIP: Skip = Skip {
@@ -101,7 +100,11 @@ impl Machine {
                 .with_hint("apt install mmdebstrap, which works for everybody"));
         }
         if Path::new(SCRIPTS).is_dir() && script(suite).is_none() {
-            return Err(Error::invalid("suite", suite, "this machine's debootstrap does not know it"));
+            return Err(Error::invalid(
+                "suite",
+                suite,
+                "this machine's debootstrap does not know it",
+            ));
         }
         Ok(Plan { tool: Tool::Debootstrap, program, unshare: self.find("unshare"), mirror })
     }
@@ -198,7 +201,9 @@ impl Plan {
         let argv = self.argv(suite, target);
         let mut command = Command::new(&argv[0]);
         command.args(&argv[1..]).env_clear().env("PATH", &machine.path).env("LC_ALL", "C");
-        for name in ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"] {
+        for name in
+            ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"]
+        {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
             }
@@ -225,7 +230,9 @@ impl Plan {
         let what = format!("{} {suite} ({status})", program.to_string_lossy());
         let text: Vec<String> = tail.into_iter().collect();
         let hint = match &self.mirror {
-            Some(mirror) => format!("is the mirror {} reachable, and does it have {suite}?", mirror.uri),
+            Some(mirror) => {
+                format!("is the mirror {} reachable, and does it have {suite}?", mirror.uri)
+            }
             None => "no source of this machine's apt has this suite".into(),
         };
         Err(Error::backend(what, text.join("; ")).with_hint(hint))
@@ -280,10 +287,14 @@ mod tests {
 
     #[test]
     fn the_machines_mirror_and_keyring_are_used() {
-        let mirror = Mirror { uri: "http://m.example/debian".into(), keyring: Some("/k.gpg".into()) };
+        let mirror =
+            Mirror { uri: "http://m.example/debian".into(), keyring: Some("/k.gpg".into()) };
         let argv = words(&plan(Tool::Debootstrap, Some(mirror.clone())));
         assert!(argv.starts_with("</bin/unshare><--mount><--pid>"), "{argv}");
-        assert!(argv.contains("<--keyring=/k.gpg><bookworm></t t><http://m.example/debian>"), "{argv}");
+        assert!(
+            argv.contains("<--keyring=/k.gpg><bookworm></t t><http://m.example/debian>"),
+            "{argv}"
+        );
         let argv = words(&plan(Tool::Mmdebstrap, Some(mirror)));
         let source = "<deb [signed-by=/k.gpg] http://m.example/debian bookworm main>";
         assert!(argv.ends_with(&format!("<bookworm></t t>{source}")), "{argv}");

@@ -40,9 +40,7 @@ pub(crate) fn unpack(
     let mut walk = Walk { root, links: HashMap::new(), skip };
     let mut todo = vec![Vec::new()];
     while let Some(path) = todo.pop() {
-        let mut inner = walk
-            .directory(&path, sink, read)
-            .map_err(|e| named(&path, &e))?;
+        let mut inner = walk.directory(&path, sink, read).map_err(|e| named(&path, &e))?;
         // The last is taken first.
         inner.reverse();
         todo.append(&mut inner);
@@ -150,7 +148,8 @@ impl Walk {
             return Err(io::Error::other("it changed while it was read"));
         }
         if stat.st_nlink > 1 {
-            let first = self.links.entry((stat.st_dev, stat.st_ino)).or_insert_with(|| path.to_vec());
+            let first =
+                self.links.entry((stat.st_dev, stat.st_ino)).or_insert_with(|| path.to_vec());
             if first != path {
                 let kind = Kind::Hardlink { target: first.clone() };
                 return sink.entry(&described(path, kind, &stat, Vec::new()));

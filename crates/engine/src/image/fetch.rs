@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use pixels_core::{Error, Progress, Result, What};
@@ -19,7 +20,7 @@ use super::meter::Meter;
 use super::oci::credentials;
 use super::oci::reference::Reference;
 use super::oci::{Blobs, Layout, Plan, Registry, hash_of, plan};
-use super::records::{Image, Temporary};
+use super::records::{Image, Lock, Temporary, make_dir};
 use super::source::Source;
 use super::streams::{self, Offer};
 use super::tar::Style;
@@ -74,7 +75,8 @@ impl Images {
     async fn registry(&self, reference: &Reference) -> Result<Registry<'_>> {
         let settings = &self.settings;
         let key = reference.credentials_key();
-        let found = credentials::find(&settings.docker_configs, key, settings.helper_path.as_deref());
+        let found =
+            credentials::find(&settings.docker_configs, key, settings.helper_path.as_deref());
         Registry::new(&self.registries, reference.clone(), found.await?)
     }
 
@@ -197,33 +199,18 @@ impl Images {
         progress: &Progress,
     ) -> Result<Image> {
         let plan = plan(&blobs, name, go_arch()).await?;
-        let new = New {
-            fingerprint: plan.manifest.clone(),
-            description: name.into(),
-            name,
-            alias,
-        };
+        let new = New { fingerprint: plan.manifest.clone(), description: name.into(), name, alias };
         self.adopt(new, Recipe::Oci { blobs, plan }, progress).await
     }
 
-    async fn lock(
-        &self,
-        key: &str,
-        name: &str,
-        progress: &Progress,
-    ) -> Result<(super::records::Lock, bool)> {
+    async fn lock(&self, key: &str, name: &str, progress: &Progress) -> Result<(Lock, bool)> {
         let waiting = || progress.phase(format!("waiting for another process that gets {name}"));
         self.records.lock(key, waiting).await
     }
 
     /// Has the image of a fingerprint at hand: the one that is there, or one made
     /// by the recipe. Of several at once, in whatever process, one makes it.
-    async fn adopt(
-        &self,
-        new: New<'_>,
-        recipe: Recipe<'_>,
-        progress: &Progress,
-    ) -> Result<Image> {
+    async fn adopt(&self, new: New<'_>, recipe: Recipe<'_>, progress: &Progress) -> Result<Image> {
         let (_lock, _) = self.lock(&new.fingerprint, new.name, progress).await?;
         if let Some(mut image) = self.records.get(&new.fingerprint)? {
             if let Some(alias) = new.alias.filter(|a| !image.aliases.contains(a)) {
@@ -286,7 +273,9 @@ impl Images {
                 }
                 Ok(())
             }
-            Recipe::Oci { blobs, plan } => self.make_oci(making, new, &blobs, &plan, progress).await,
+            Recipe::Oci { blobs, plan } => {
+                self.make_oci(making, new, &blobs, &plan, progress).await
+            }
         }
     }
 
@@ -312,10 +301,11 @@ impl Images {
         let total = wanted.iter().map(|(_, l)| l.size).sum();
         let meter = Meter::new(progress, format!("downloading {}", new.name), Some(total));
         let limit = self.settings.limits.bytes;
-        let downloads = wanted.into_iter().map(|(n, layer)| {
+        let mut downloads: Vec<BoxFuture<'_, Result<()>>> = Vec::new();
+        for (n, layer) in wanted {
             let (path, meter) = (path_of(n), meter.clone());
-            async move { blobs.layer(layer, &path, limit, &meter).await }
-        });
+            downloads.push(Box::pin(async move { blobs.layer(layer, &path, limit, &meter).await }));
+        }
         stream::iter(downloads).buffer_unordered(WIDTH).try_collect::<()>().await?;
         for (n, layer) in plan.layers.iter().enumerate() {
             if let Some(shared) = having(&layer.digest) {
@@ -385,12 +375,16 @@ impl Images {
     }
 
     fn mark_unreachable(&self) -> io::Result<()> {
-        File::create(self.unreachable())?.set_modified(SystemTime::now())
+        let mark = self.unreachable();
+        if let Some(root) = mark.parent() {
+            make_dir(root)?;
+        }
+        File::create(mark)?.set_modified(SystemTime::now())
     }
 }
 
 /// This machine's architecture as Debian and image servers spell it.
-fn packages_arch() -> &'static str {
+pub(crate) fn packages_arch() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
@@ -402,7 +396,7 @@ fn packages_arch() -> &'static str {
 }
 
 /// As Go and OCI spell it.
-fn go_arch() -> &'static str {
+pub(crate) fn go_arch() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use pixels_core::{Bytes, Error, Result};
 use pixels_wire::{
-    Client, Endpoint, HeaderMap, HeaderValue, Method, Request, ServerTrust, StreamResponse, TlsEndpoint,
-    header,
+    Client, Endpoint, HeaderMap, HeaderValue, Method, Request, ServerTrust, StreamResponse,
+    TlsEndpoint, header,
 };
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
@@ -173,8 +173,9 @@ impl Http {
         let sha256 = super::hex(&hash.finalize());
         if sha256 != expected.sha256 {
             let message = format!("its SHA-256 is {sha256} and not {}", expected.sha256);
-            return Err(Error::backend(shown(url), message)
-                .with_hint("what was downloaded is not what was announced; nothing of it was used"));
+            return Err(Error::backend(shown(url), message).with_hint(
+                "what was downloaded is not what was announced; nothing of it was used",
+            ));
         }
         Ok(done)
     }

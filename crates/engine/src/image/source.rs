@@ -39,7 +39,9 @@ impl Source {
         if let Some(suite) = name.strip_prefix("debootstrap:") {
             let right = suite.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
             if suite.is_empty() || suite.starts_with(['-', '.']) || !right {
-                return Err(invalid("a suite is letters, digits, dots and hyphens: debootstrap:bookworm"));
+                return Err(invalid(
+                    "a suite is letters, digits, dots and hyphens: debootstrap:bookworm",
+                ));
             }
             return Ok(Self::Debootstrap(suite.into()));
         }
@@ -142,8 +144,19 @@ mod tests {
     #[test]
     fn everything_else_is_refused_with_the_rule() {
         for name in [
-            "", "-x", "a b", "debootstrap:", "debootstrap:-x", "debootstrap:a/b", "oci:", "oci://x",
-            "docker:", "docker:A", "a\nb", "http://host/x", ".hidden",
+            "",
+            "-x",
+            "a b",
+            "debootstrap:",
+            "debootstrap:-x",
+            "debootstrap:a/b",
+            "oci:",
+            "oci://x",
+            "docker:",
+            "docker:A",
+            "a\nb",
+            "http://host/x",
+            ".hidden",
         ] {
             let e = parse(name).unwrap_err();
             assert_eq!(e.code(), "invalid", "{name:?}: {e}");

@@ -129,7 +129,9 @@ fn newest(server: &Url, product: &Product, alias: &str) -> Result<Offer> {
     // Versions are dates: the greatest name is the newest. One may be without files yet.
     let usable = |v: &'_ Version| {
         let kind = |wanted: &str| v.items.values().find(|i| i.ftype == wanted);
-        kind("squashfs").or_else(|| kind("root.tar.xz")).map(|i| (i.path.clone(), i.sha256.clone(), i.size))
+        kind("squashfs")
+            .or_else(|| kind("root.tar.xz"))
+            .map(|i| (i.path.clone(), i.sha256.clone(), i.size))
     };
     let mut versions = product.versions.iter().rev();
     let found = versions.find_map(|(name, v)| usable(v).map(|file| (name, file)));

@@ -5,9 +5,9 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use super::check;
 #[cfg(test)]
 use super::check_size;
-use super::check;
 
 /// Links may be followed, but `/` and `..` stop at the directory (openat2(2)).
 pub(crate) const IN_ROOT: u64 = 0x10;
@@ -28,11 +28,8 @@ pub(crate) fn open_below(
     flags: i32,
     resolve: u64,
 ) -> io::Result<OwnedFd> {
-    let how = OpenHow {
-        flags: u64::from((flags | libc::O_CLOEXEC).cast_unsigned()),
-        mode: 0,
-        resolve,
-    };
+    let how =
+        OpenHow { flags: u64::from((flags | libc::O_CLOEXEC).cast_unsigned()), mode: 0, resolve };
     // A rename elsewhere in the tree makes the kernel give up with EAGAIN.
     for _ in 0..64 {
         // SAFETY: `path` is NUL-terminated, `how` is a valid open_how of the size given.
@@ -136,12 +133,7 @@ pub(crate) fn occupant(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<Occupant>
     let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
     // SAFETY: `name` is NUL-terminated and `stat` has room for the answer.
     let looked = check(unsafe {
-        libc::fstatat(
-            dir.as_raw_fd(),
-            name.as_ptr(),
-            stat.as_mut_ptr(),
-            libc::AT_SYMLINK_NOFOLLOW,
-        )
+        libc::fstatat(dir.as_raw_fd(), name.as_ptr(), stat.as_mut_ptr(), libc::AT_SYMLINK_NOFOLLOW)
     });
     match looked {
         Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(Occupant::Nothing),
@@ -198,12 +190,7 @@ pub(crate) fn set_owner(file: BorrowedFd<'_>, uid: u32, gid: u32) -> io::Result<
 }
 
 /// Changes the owner of what has this name, a link itself included.
-pub(crate) fn set_owner_of(
-    dir: BorrowedFd<'_>,
-    name: &CStr,
-    uid: u32,
-    gid: u32,
-) -> io::Result<()> {
+pub(crate) fn set_owner_of(dir: BorrowedFd<'_>, name: &CStr, uid: u32, gid: u32) -> io::Result<()> {
     let nofollow = libc::AT_SYMLINK_NOFOLLOW;
     // SAFETY: `name` is NUL-terminated.
     check(unsafe { libc::fchownat(dir.as_raw_fd(), name.as_ptr(), uid, gid, nofollow) }).map(drop)
@@ -252,11 +239,7 @@ pub(crate) fn set_xattr(file: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> io::
 
 /// Reads an extended attribute of an open file into `value`; its length.
 #[cfg(test)]
-pub(crate) fn get_xattr(
-    file: BorrowedFd<'_>,
-    name: &CStr,
-    value: &mut [u8],
-) -> io::Result<usize> {
+pub(crate) fn get_xattr(file: BorrowedFd<'_>, name: &CStr, value: &mut [u8]) -> io::Result<usize> {
     // SAFETY: `name` is NUL-terminated, `value` is valid for writes of its length.
     check_size(|| unsafe {
         libc::fgetxattr(file.as_raw_fd(), name.as_ptr(), value.as_mut_ptr().cast(), value.len())

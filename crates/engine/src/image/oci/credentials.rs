@@ -190,7 +190,10 @@ mod tests {
             r#"{"auths": {"https://index.docker.io/v1/": {"auth": "YTpiOmM="},
                 "ghcr.io": {"identitytoken": "t"}, "x.example": {"username": "u", "password": "p"}}}"#,
         );
-        assert_eq!(find(&files, "https://index.docker.io/v1/", None).await.unwrap(), user("a", "b:c"));
+        assert_eq!(
+            find(&files, "https://index.docker.io/v1/", None).await.unwrap(),
+            user("a", "b:c")
+        );
         assert_eq!(find(&files, "x.example", None).await.unwrap(), user("u", "p"));
         let token = find(&files, "ghcr.io", None).await.unwrap().unwrap();
         assert_eq!(token, Credentials::Identity("t".into()));

@@ -160,7 +160,8 @@ pub(crate) async fn plan(blobs: &Blobs<'_>, name: &str, arch: &str) -> Result<Pl
         let config: Configuration = serde_json::from_slice(&blobs.document(&config, false).await?)
             .map_err(|e| Error::backend(name, format!("its configuration cannot be read: {e}")))?;
         if config.architecture != arch || config.os != "linux" {
-            let rule = format!("it is for {}/{}, this is linux/{arch}", config.os, config.architecture);
+            let rule =
+                format!("it is for {}/{}, this is linux/{arch}", config.os, config.architecture);
             return Err(Error::invalid("image", name, &rule));
         }
         return Ok(Plan { manifest: digest, layers: document.layers });

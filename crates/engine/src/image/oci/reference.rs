@@ -151,8 +151,20 @@ mod tests {
     #[test]
     fn what_is_no_reference_is_refused() {
         for text in [
-            "", ":", "A", "a:", "a:b:c/..", "a/../b", "a//b", "host.example/", "a@sha256:1", "a@md5:x",
-            "a b", "-x.example/a", "a:-x", "../a",
+            "",
+            ":",
+            "A",
+            "a:",
+            "a:b:c/..",
+            "a/../b",
+            "a//b",
+            "host.example/",
+            "a@sha256:1",
+            "a@md5:x",
+            "a b",
+            "-x.example/a",
+            "a:-x",
+            "../a",
         ] {
             assert!(Reference::parse(text, false).is_err(), "{text:?}");
         }

@@ -72,7 +72,10 @@ impl<'a> Registry<'a> {
         if let Some(digest) = &self.reference.digest
             && *digest != format!("sha256:{sha256}")
         {
-            return Err(Error::backend(digest.as_str(), "the registry's manifest has another digest"));
+            return Err(Error::backend(
+                digest.as_str(),
+                "the registry's manifest has another digest",
+            ));
         }
         Ok((bytes, sha256))
     }
@@ -188,14 +191,8 @@ impl<'a> Registry<'a> {
         let scope = scope.unwrap_or(&pull);
         let answer = match &self.credentials {
             Some(Credentials::Identity(identity)) => {
-                let mut form = url::form_urlencoded::Serializer::new(String::new());
-                form.append_pair("grant_type", "refresh_token");
-                form.append_pair("refresh_token", identity);
-                form.append_pair("client_id", "pixels").append_pair("scope", scope);
-                if let Some(service) = service {
-                    form.append_pair("service", service);
-                }
-                self.http.post_form(realm, form.finish(), LONGEST_DOCUMENT).await?
+                let form = refresh_form(identity, scope, service);
+                self.http.post_form(realm, form, LONGEST_DOCUMENT).await?
             }
             other => {
                 let mut url = realm.clone();
@@ -218,6 +215,14 @@ impl<'a> Registry<'a> {
             .and_then(|t| t.token.or(t.access_token))
             .ok_or_else(|| Error::backend(realm.as_str(), "the token service gave no token"))
     }
+}
+
+fn refresh_form(identity: &str, scope: &str, service: Option<&str>) -> String {
+    let mut form = url::form_urlencoded::Serializer::new(String::new());
+    form.append_pair("grant_type", "refresh_token").append_pair("refresh_token", identity);
+    form.append_pair("client_id", "pixels").append_pair("scope", scope);
+    form.extend_pairs(service.map(|service| ("service", service)));
+    form.finish()
 }
 
 fn secret_header(text: &str) -> Result<HeaderValue> {

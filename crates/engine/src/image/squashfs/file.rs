@@ -68,7 +68,9 @@ impl<'f, 's, 'r> Content<'f, 's, 'r> {
         if block.len() != want {
             return Err(broken("a block of a file has another length than its place"));
         }
-        self.next = self.next.checked_add(u64::from(word & (UNPACKED - 1)))
+        self.next = self
+            .next
+            .checked_add(u64::from(word & (UNPACKED - 1)))
             .ok_or_else(super::meta::out_of_range)?;
         self.piece = Arc::new(block);
         Ok(())
@@ -116,11 +118,7 @@ impl Squashfs<'_> {
         self.unpacker.unpack(&packed, self.block_size as usize)
     }
 
-    fn fragment(
-        &mut self,
-        index: u32,
-        read: &mut dyn FnMut(u64),
-    ) -> io::Result<Arc<Vec<u8>>> {
+    fn fragment(&mut self, index: u32, read: &mut dyn FnMut(u64)) -> io::Result<Arc<Vec<u8>>> {
         let (list, count) = self.fragments;
         if index >= count {
             return Err(broken("a fragment is not in the table"));

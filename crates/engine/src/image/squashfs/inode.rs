@@ -25,9 +25,14 @@ pub(crate) struct Inode {
 /// What it is.
 pub(crate) enum What {
     /// A directory: where its listing is, and its length.
-    Dir { listing: Cursor, size: u32 },
+    Dir {
+        listing: Cursor,
+        size: u32,
+    },
     File(Stored),
-    Symlink { target: Vec<u8> },
+    Symlink {
+        target: Vec<u8>,
+    },
     Fifo,
     /// A device or socket.
     Special,

@@ -48,7 +48,8 @@ impl Squashfs<'_> {
             let mut value = self.value(at)?;
             if kind & ELSEWHERE != 0 {
                 let reference = value.try_into().map(u64::from_le_bytes);
-                let reference = reference.map_err(|_| broken("an extended attribute is nowhere"))?;
+                let reference =
+                    reference.map_err(|_| broken("an extended attribute is nowhere"))?;
                 value = self.value(&mut Cursor::of_reference(start, reference)?)?;
             }
             if carries(&name) {

@@ -19,7 +19,8 @@ pub(crate) fn is_header(head: &[u8]) -> bool {
 /// programs summed up signed bytes.
 fn sums_up(block: &[u8; BLOCK]) -> bool {
     let Ok(expected) = octal(&block[148..156]) else { return false };
-    let bytes = || block.iter().enumerate().map(|(at, b)| if (148..156).contains(&at) { b' ' } else { *b });
+    let bytes =
+        || block.iter().enumerate().map(|(at, b)| if (148..156).contains(&at) { b' ' } else { *b });
     let unsigned: u64 = bytes().map(u64::from).sum();
     let signed: i64 = bytes().map(|b| i64::from(b.cast_signed())).sum();
     expected == unsigned || i64::try_from(expected) == Ok(signed)
@@ -50,7 +51,9 @@ fn number(field: &[u8]) -> io::Result<u64> {
             }
             Ok(low.iter().fold(0, |n, b| n << 8 | u64::from(*b)))
         }
-        [first, ..] if *first > 0x80 => Err(broken("a number in a header of the archive is out of range")),
+        [first, ..] if *first > 0x80 => {
+            Err(broken("a number in a header of the archive is out of range"))
+        }
         _ => octal(field),
     }
 }

@@ -159,8 +159,8 @@ fn entry(
         // An old archive has directories as files with a slash at the end.
         b'0' | 0 | b'7' if raw.ends_with(b"/") && content == 0 => Kind::Dir,
         b'0' | 0 | b'7' | b'S' => {
-            let map = sparse_map(header, &pax, content, &mut stored, sink)
-                .map_err(|e| named(&raw, e))?;
+            let map =
+                sparse_map(header, &pax, content, &mut stored, sink).map_err(|e| named(&raw, e))?;
             let size = map.as_ref().map_or(content, |(size, _)| *size);
             segments = map.map(|(_, segments)| segments);
             Kind::File { size }

@@ -109,7 +109,16 @@ mod tests {
         let pax = Pax::parse(b"13 path=a\nbc\n12 mtime=-1\n10 uid=70\n").unwrap();
         assert_eq!(pax.path.as_deref(), Some(&b"a\nbc"[..]));
         assert_eq!((pax.mtime, pax.uid), (Some((-1, 0)), Some(70)));
-        for broken in ["5 a=b", "99 path=a\n", "path=a\n", "0 \n", "3 \n", "x path=a\n", "10 size=-1\n", "11 size=0x1\n"] {
+        for broken in [
+            "5 a=b",
+            "99 path=a\n",
+            "path=a\n",
+            "0 \n",
+            "3 \n",
+            "x path=a\n",
+            "10 size=-1\n",
+            "11 size=0x1\n",
+        ] {
             assert!(Pax::parse(broken.as_bytes()).is_err(), "{broken:?}");
         }
     }

@@ -4,9 +4,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use pixels_core::Progress;
-use pixels_guest_api::tree::{
-    Entry, Kind, Record, STREAM_HEADER_LEN, check_header, record_len,
-};
+use pixels_guest_api::tree::{Entry, Kind, Record, STREAM_HEADER_LEN, check_header, record_len};
 
 use super::super::making::Content;
 use super::super::meter::Meter;
@@ -83,7 +81,14 @@ pub(crate) struct Tar(pub(crate) Vec<u8>);
 
 impl Tar {
     /// An entry of any kind, with what its header announces and what follows.
-    pub(crate) fn raw(mut self, kind: u8, path: &[u8], target: &[u8], size: u64, body: &[u8]) -> Self {
+    pub(crate) fn raw(
+        mut self,
+        kind: u8,
+        path: &[u8],
+        target: &[u8],
+        size: u64,
+        body: &[u8],
+    ) -> Self {
         let mut block = [0u8; 512];
         block[..path.len().min(100)].copy_from_slice(&path[..path.len().min(100)]);
         block[100..107].copy_from_slice(b"0000755");

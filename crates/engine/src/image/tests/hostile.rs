@@ -30,7 +30,8 @@ fn paths_that_lead_out_are_refused_and_named() {
 
 #[test]
 fn devices_and_owners_beyond_the_range() {
-    let archive = Tar::default().raw(b'3', b"dev/mem", b"", 0, b"").raw(b'4', b"dev/sda", b"", 0, b"").end();
+    let archive =
+        Tar::default().raw(b'3', b"dev/mem", b"", 0, b"").raw(b'4', b"dev/sda", b"", 0, b"").end();
     let items = of_tar(&archive, false).unwrap();
     assert!(items.iter().all(|(e, _)| e.kind == Kind::Special));
     let message = refused(Tar::default().pax(&[("uid", b"65536")]).file("mine", "x").end());
@@ -64,7 +65,11 @@ fn bombs_of_every_compression_stop_at_the_limits() {
         assert!(message.contains("longer than 1 MiB"), "{message}");
     }
     // A file that is one hole of an exabyte.
-    let holes: &[(&str, &[u8])] = &[("GNU.sparse.major", b"0"), ("GNU.sparse.size", b"1152921504606846976"), ("GNU.sparse.map", b"0,0")];
+    let holes: &[(&str, &[u8])] = &[
+        ("GNU.sparse.major", b"0"),
+        ("GNU.sparse.size", b"1152921504606846976"),
+        ("GNU.sparse.map", b"0,0"),
+    ];
     refused(Tar::default().pax(holes).file("hole", "").end());
     refused(Tar::default().raw(b'0', b"huge", b"", u64::MAX, b"").end());
     refused(Tar::default().raw(b'0', b"huge", b"", u64::MAX - 511, b"").end());
@@ -82,7 +87,8 @@ fn a_dictionary_that_asks_for_all_memory_is_refused() {
     options.dict_size(1 << 30);
     let mut filters = liblzma::stream::Filters::new();
     filters.lzma2(&options);
-    let stream = liblzma::stream::Stream::new_stream_encoder(&filters, liblzma::stream::Check::Crc64);
+    let stream =
+        liblzma::stream::Stream::new_stream_encoder(&filters, liblzma::stream::Check::Crc64);
     // The encoder wants a multiple of the dictionary: where this machine has not got that, nothing is shown.
     if let Ok(stream) = stream {
         let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
@@ -108,8 +114,14 @@ fn sparse_maps_that_lie_are_refused() {
     let (_, content) = sparse("1,2,5,1", "8", "abc").unwrap().remove(0);
     assert_eq!(content, b"\0ab\0\0c\0\0");
     for (map, size, stored) in [
-        ("1,2,2,1", "8", "abc"), ("5,1,1,2", "8", "abc"), ("1,2,7,2", "8", "abcd"), ("1,2", "8", "abc"),
-        ("1,2,5,1", "8", "ab"), ("1", "8", "a"), ("a,b", "8", "a"), ("18446744073709551615,2", "8", "ab"),
+        ("1,2,2,1", "8", "abc"),
+        ("5,1,1,2", "8", "abc"),
+        ("1,2,7,2", "8", "abcd"),
+        ("1,2", "8", "abc"),
+        ("1,2,5,1", "8", "ab"),
+        ("1", "8", "a"),
+        ("a,b", "8", "a"),
+        ("18446744073709551615,2", "8", "ab"),
         ("1,2", "x", "ab"),
     ] {
         assert!(sparse(map, size, stored).is_err(), "{map} {size}");
@@ -117,20 +129,29 @@ fn sparse_maps_that_lie_are_refused() {
     // Version 1.0, whose map is in the content: a count beyond what there is.
     for body in ["99999999999\n", "1\n", "2\n0\n1\n", "x\n", "999999999999999999999999\n"] {
         let records: &[(&str, &[u8])] = &[
-            ("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.realsize", b"9"),
+            ("GNU.sparse.major", b"1"),
+            ("GNU.sparse.minor", b"0"),
+            ("GNU.sparse.realsize", b"9"),
         ];
         let padded = format!("{body:\0<512}");
-        assert!(of_tar(&Tar::default().pax(records).file("s", &padded).end(), false).is_err(), "{body:?}");
+        assert!(
+            of_tar(&Tar::default().pax(records).file("s", &padded).end(), false).is_err(),
+            "{body:?}"
+        );
     }
 }
 
 #[test]
 fn truncated_archives_are_never_whole() {
-    let plain = Tar::default().dir("a").file("a/b", &"content ".repeat(100)).symlink("c", "a").end();
+    let plain =
+        Tar::default().dir("a").file("a/b", &"content ".repeat(100)).symlink("c", "a").end();
     // Cut anywhere before the end mark.
     for len in (0..plain.len() - 1024).step_by(61).chain([512, 1024, plain.len() - 1024]) {
         let e = of_bytes(&plain[..len], SMALL).unwrap_err();
-        assert!(matches!(e.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData), "{len}: {e}");
+        assert!(
+            matches!(e.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData),
+            "{len}: {e}"
+        );
     }
     for packed in [gzip(&plain), xz(&plain), zst(&plain)] {
         of_bytes(&packed, SMALL).unwrap();

@@ -1,7 +1,7 @@
 //! Fuzzing without a fuzzer: valid archives, changed by a generator that gives
 //! the same every time. A decoder may refuse what it gets; it must not panic,
-//! hang or pass its limits. `full_…` go on for ten minutes each where
-//! `PIXELS_FULL=1`, and for a few seconds otherwise.
+//! hang or pass its limits. Some seconds each; `full_…`, with `PIXELS_FULL=1`,
+//! ten minutes each.
 
 use std::time::{Duration, Instant};
 
@@ -81,9 +81,8 @@ fn mend(archive: &mut [u8]) {
     }
 }
 
-fn fuzz(name: &str, seeds: &[Vec<u8>], attempt: impl Fn(&mut Dice, &[u8])) {
-    let full = std::env::var_os("PIXELS_FULL").is_some_and(|v| v == "1");
-    let until = Instant::now() + Duration::from_secs(if full { 600 } else { 3 });
+fn fuzz(name: &str, time: Duration, seeds: &[Vec<u8>], attempt: impl Fn(&mut Dice, &[u8])) {
+    let until = Instant::now() + time;
     let mut rounds = 0u64;
     while Instant::now() < until {
         let mut dice = Dice::new(rounds);
@@ -96,19 +95,42 @@ fn fuzz(name: &str, seeds: &[Vec<u8>], attempt: impl Fn(&mut Dice, &[u8])) {
     assert!(rounds > 20, "{name}: only {rounds} rounds");
 }
 
+const SHORT: Duration = Duration::from_secs(3);
+
+fn long(work: fn(Duration)) {
+    if std::env::var_os("PIXELS_FULL").is_some_and(|v| v == "1") {
+        return work(Duration::from_secs(600));
+    }
+    eprintln!("left out: it takes ten minutes and runs with PIXELS_FULL=1");
+}
+
 const BOUNDS: Limits = Limits { entries: 500, bytes: 4 << 20 };
 
 #[test]
+fn mutated_tar_archives_are_decoded_or_refused() {
+    mutated_tar_archives(SHORT);
+}
+
+#[test]
 fn full_mutated_tar_archives() {
+    long(mutated_tar_archives);
+}
+
+fn mutated_tar_archives(time: Duration) {
     let map: &[(&str, &[u8])] = &[("GNU.sparse.major", b"1"), ("GNU.sparse.realsize", b"64")];
     let stored = format!("{:\0<512}abc", "2\n3\n1\n9\n2\n");
     let seeds = [
         Tar::default().dir("a").file("a/b", "content").symlink("c", "a").hardlink("d", "a/b").end(),
         Tar::default().pax(&[("path", b"x/y"), ("SCHILY.xattr.user.a", b"b")]).file("z", "1").end(),
-        Tar::default().pax(map).file("s", &stored).raw(b'L', b"l", b"", 4, b"long").file("q", "").end(),
+        Tar::default()
+            .pax(map)
+            .file("s", &stored)
+            .raw(b'L', b"l", b"", 4, b"long")
+            .file("q", "")
+            .end(),
         Tar::default().raw(b'S', b"gnu", b"", 3, b"abc").file("etc/.wh.x", "").end(),
     ];
-    fuzz("tar", &seeds, |dice, seed| {
+    fuzz("tar", time, &seeds, |dice, seed| {
         let mut archive = mutate(dice, seed);
         mend(&mut archive);
         let layer = dice.below(2) == 0;
@@ -119,20 +141,38 @@ fn full_mutated_tar_archives() {
 }
 
 #[test]
+fn mutated_compressed_archives_are_decoded_or_refused() {
+    mutated_compressed_archives(SHORT);
+}
+
+#[test]
 fn full_mutated_compressed_archives() {
+    long(mutated_compressed_archives);
+}
+
+fn mutated_compressed_archives(time: Duration) {
     let plain = Tar::default().dir("a").file("a/b", &"content ".repeat(500)).end();
     let seeds = [gzip(&plain), xz(&plain), zst(&plain)];
-    fuzz("compressed", &seeds, |dice, seed| {
+    fuzz("compressed", time, &seeds, |dice, seed| {
         let _ = of_bytes(&mutate(dice, seed), BOUNDS);
     });
 }
 
 #[test]
+fn mutated_squashfs_are_decoded_or_refused() {
+    mutated_squashfs(SHORT);
+}
+
+#[test]
 fn full_mutated_squashfs() {
+    long(mutated_squashfs);
+}
+
+fn mutated_squashfs(time: Duration) {
     let raw = &["-comp", "gzip", "-noI", "-noD", "-noF", "-noX", "-b", "4096"][..];
     let seeds =
         [small(raw), small(&["-comp", "gzip"]), small(&["-comp", "xz"]), small(&["-comp", "zstd"])];
-    fuzz("squashfs", &seeds, |dice, seed| {
+    fuzz("squashfs", time, &seeds, |dice, seed| {
         let mut fs = mutate(dice, seed);
         // Most of a file system is content; what matters is at both ends.
         for _ in 0..dice.below(4) {

@@ -120,7 +120,12 @@ fn what_tar_packs_is_what_was_there() {
         }
         assert_same(of_path(&path, SMALL).unwrap(), expected.clone());
         let bytes = std::fs::read(&path).unwrap();
-        for packed in [gzip(&bytes), xz(&bytes), zst(&bytes), [gzip(&bytes[..4096]), gzip(&bytes[4096..])].concat()] {
+        for packed in [
+            gzip(&bytes),
+            xz(&bytes),
+            zst(&bytes),
+            [gzip(&bytes[..4096]), gzip(&bytes[4096..])].concat(),
+        ] {
             assert_same(of_bytes(&packed, SMALL).unwrap(), expected.clone());
         }
     }
@@ -144,21 +149,35 @@ fn long_names_come_in_headers_before() {
 #[test]
 fn pax_records_win_and_last_for_one_entry() {
     let records: &[(&str, &[u8])] = &[
-        ("path", b"real/name"), ("uid", b"1000"), ("gid", b"1001"), ("mtime", b"12.5"),
-        ("size", b"3"), ("SCHILY.xattr.user.a", b"b\nc=\xff"),
-        ("SCHILY.xattr.security.selinux", b"x"), ("SCHILY.xattr.user.overlay.opaque", b"y"),
+        ("path", b"real/name"),
+        ("uid", b"1000"),
+        ("gid", b"1001"),
+        ("mtime", b"12.5"),
+        ("size", b"3"),
+        ("SCHILY.xattr.user.a", b"b\nc=\xff"),
+        ("SCHILY.xattr.security.selinux", b"x"),
+        ("SCHILY.xattr.user.overlay.opaque", b"y"),
     ];
-    let archive = Tar::default().pax(records).raw(b'0', b"other", b"", 0, b"abc").file("b", "1").end();
+    let archive =
+        Tar::default().pax(records).raw(b'0', b"other", b"", 0, b"abc").file("b", "1").end();
     let items = of_tar(&archive, false).unwrap();
     let (entry, content) = item(&items, "real/name");
     assert_eq!((entry.uid, entry.gid, entry.mtime, entry.nanos), (1000, 1001, 12, 500_000_000));
-    assert_eq!((content.as_slice(), &entry.xattrs), (&b"abc"[..], &vec![(b"user.a".to_vec(), b"b\nc=\xff".to_vec())]));
+    assert_eq!(
+        (content.as_slice(), &entry.xattrs),
+        (&b"abc"[..], &vec![(b"user.a".to_vec(), b"b\nc=\xff".to_vec())])
+    );
     assert_eq!(item(&items, "b").0.uid, 0);
 }
 
 #[test]
 fn paths_begin_at_the_root_whatever_they_look_like() {
-    let archive = Tar::default().dir("./").dir("/etc/").file("//etc/./x", "1").hardlink("./y", "/etc/x").end();
+    let archive = Tar::default()
+        .dir("./")
+        .dir("/etc/")
+        .file("//etc/./x", "1")
+        .hardlink("./y", "/etc/x")
+        .end();
     let items = of_tar(&archive, false).unwrap();
     let paths: Vec<_> = items.iter().map(|(e, _)| e.path.clone()).collect();
     assert_eq!(paths, [&b""[..], b"etc", b"etc/x", b"y"]);
@@ -168,8 +187,12 @@ fn paths_begin_at_the_root_whatever_they_look_like() {
 #[test]
 fn layers_have_marks() {
     let archive = Tar::default()
-        .file("etc/.wh.gone", "").file("etc/.wh..wh..opq", "").file(".wh..wh..opq", "")
-        .file(".wh..wh.plnk", "").file(".wh..wh.aufs/x", "").end();
+        .file("etc/.wh.gone", "")
+        .file("etc/.wh..wh..opq", "")
+        .file(".wh..wh..opq", "")
+        .file(".wh..wh.plnk", "")
+        .file(".wh..wh.aufs/x", "")
+        .end();
     let items = of_tar(&archive, true).unwrap();
     let found: Vec<_> = items.iter().map(|(e, _)| (e.path.clone(), e.kind.clone())).collect();
     assert_eq!(found[0], (b"etc/gone".to_vec(), Kind::Whiteout));

@@ -181,7 +181,10 @@ impl<'a> Writer<'a> {
     fn entry(&mut self, entry: &Entry, input: &mut impl Read) -> io::Result<()> {
         self.done.entries += 1;
         if self.done.entries > self.limits.entries {
-            return Err(invalid(&format!("the tree has more than {} entries", self.limits.entries)));
+            return Err(invalid(&format!(
+                "the tree has more than {} entries",
+                self.limits.entries
+            )));
         }
         if entry.path.is_empty() {
             return self.of_root(entry);
@@ -319,12 +322,7 @@ impl<'a> Writer<'a> {
         place::set_mtime_of(parent, name, entry.mtime, entry.nanos)
     }
 
-    fn make_dir(
-        &mut self,
-        entry: &Entry,
-        parent: BorrowedFd<'_>,
-        name: &CStr,
-    ) -> io::Result<bool> {
+    fn make_dir(&mut self, entry: &Entry, parent: BorrowedFd<'_>, name: &CStr) -> io::Result<bool> {
         let removed = self.need_dir(parent, name)?;
         self.dirs.insert(entry.path.clone(), entry.clone());
         Ok(removed)
@@ -447,7 +445,8 @@ impl<'a> Writer<'a> {
             return self.dress(self.root, entry);
         }
         let (parent, name) = split(path);
-        let opened = self.open(parent).and_then(|dir| place::open_dir(dir.as_fd(), &c_string(name)?));
+        let opened =
+            self.open(parent).and_then(|dir| place::open_dir(dir.as_fd(), &c_string(name)?));
         match opened {
             Ok(dir) => self.dress(dir.as_fd(), entry),
             // A later entry has taken its place.

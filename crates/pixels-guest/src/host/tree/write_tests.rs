@@ -107,9 +107,7 @@ fn stream(parts: &[Part]) -> Vec<u8> {
             safe.path = vec![b'x'; entry.path.len()];
             let end = 9 + entry.path.len();
             let target = match &mut safe.kind {
-                Kind::Hardlink { target } => {
-                    std::mem::replace(target, vec![b'x'; target.len()])
-                }
+                Kind::Hardlink { target } => std::mem::replace(target, vec![b'x'; target.len()]),
                 _ => Vec::new(),
             };
             let mut record = Record::Entry(safe).encode().unwrap();
@@ -171,7 +169,9 @@ fn a_tree_arrives_with_modes_times_and_attributes() {
 
 #[test]
 fn names_that_lead_out_are_refused_and_named() {
-    for path in ["../outside/x", "/etc/x", "a/../../outside/x", "..", ".", "a//b", "a/./b", "a\0b", "a/"] {
+    for path in
+        ["../outside/x", "/etc/x", "a/../../outside/x", "..", ".", "a//b", "a/./b", "a\0b", "a/"]
+    {
         let ground = Ground::new();
         let message = ground.refused(&[file(path, "x")]);
         assert!(message.contains(&format!("{path:?}")), "{path:?}: {message}");
@@ -372,8 +372,13 @@ fn any_name() -> impl Strategy<Value = String> {
 
 fn any_part() -> impl Strategy<Value = Part> {
     let target = prop_oneof![
-        Just("..".to_owned()), Just("../outside".to_owned()), Just("/".to_owned()),
-        Just("../../../../..".to_owned()), Just("/proc/self/root".to_owned()), "[abc]", "[abc]/[abc]",
+        Just("..".to_owned()),
+        Just("../outside".to_owned()),
+        Just("/".to_owned()),
+        Just("../../../../..".to_owned()),
+        Just("/proc/self/root".to_owned()),
+        "[abc]",
+        "[abc]/[abc]",
     ];
     (any_name(), any_name(), target, 0..8).prop_map(|(path, other, target, kind)| match kind {
         0 | 1 => file(&path, "dead"),
