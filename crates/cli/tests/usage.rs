@@ -42,6 +42,10 @@ fn one_line_and_a_hint() {
         &["forward", "a", "80:"],
         &["forward", "a", "+80"],
         &["forward", "a", "127.0.0.1:80:80"],
+        &["image"],
+        &["image", "import"],
+        &["image", "import", "a", "b"],
+        &["image", "remove"],
     ] {
         let done = refused(args);
         let lines: Vec<_> = done.stderr.lines().collect();
@@ -93,4 +97,14 @@ fn a_missing_configuration_file_is_named() {
     let done = run(pixels(), ["list", "--config", "/nonexistent/x.toml"]);
     assert_eq!(done.code, Some(1));
     assert!(done.stderr.starts_with("error: /nonexistent/x.toml: "), "{done:?}");
+}
+
+#[test]
+fn a_backend_without_images_of_its_own_says_so() {
+    for args in [&["image", "import", "./a.tar"][..], &["image", "remove", "a", "b"]] {
+        let done = run(on_memory(), args);
+        assert_eq!(done.code, Some(1), "{done:?}");
+        assert!(done.stderr.contains("does not support"), "{}", done.stderr);
+        assert!(done.stdout.is_empty(), "{done:?}");
+    }
 }

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 
 use crate::{
     Capabilities, CloneOpts, ConsoleOpts, CreateOpts, EgressMode, Error, ExecOpts, FileSession,
-    Finding, ImageInfo, Instance, Label, Name, Policy, Process, Reader, Result, Snapshot, StopOpts,
-    Writer,
+    Finding, ImageInfo, Instance, Label, Name, Policy, Process, Progress, Reader, Result, Snapshot,
+    StopOpts, Writer,
 };
 
 /// The life of pixels and of their checkpoints.
@@ -56,6 +56,29 @@ pub trait Backend: Send + Sync {
     ) -> Result<Instance>;
     /// The images at hand.
     async fn list_images(&self) -> Result<Vec<ImageInfo>>;
+    /// Brings an image in from `source` and calls it `alias`, or what the source
+    /// calls it. What was called so before loses the name.
+    ///
+    /// # Errors
+    /// `Unsupported` by a backend whose images are not ours to bring in, which is
+    /// what this does unless it is overridden; `Invalid` for what is no image.
+    async fn import_image(
+        &self,
+        source: &str,
+        alias: Option<&str>,
+        progress: Progress,
+    ) -> Result<ImageInfo> {
+        let _ = (source, alias, progress);
+        Err(Error::unsupported(self.kind(), "importing images"))
+    }
+    /// Removes an image, by name or fingerprint. Pixels made from it stay.
+    ///
+    /// # Errors
+    /// `Unsupported` as for [`Backend::import_image`]; `NotFound`.
+    async fn remove_image(&self, name: &str) -> Result<ImageInfo> {
+        let _ = name;
+        Err(Error::unsupported(self.kind(), "removing images"))
+    }
     /// Removes what interrupted calls of earlier processes left. Returns what it removed, in words.
     async fn sweep(&self) -> Result<Vec<String>>;
     /// Looks at everything this backend needs, and mends what it can if `fix`. A

@@ -93,7 +93,8 @@ impl Client {
     pub fn new(endpoint: Endpoint) -> Client {
         let host = match &endpoint {
             Endpoint::Unix(_) => None,
-            Endpoint::Tls(tls) => HeaderValue::try_from(authority(&tls.host, tls.port)).ok(),
+            Endpoint::Tls(tls) => host_header(&tls.host, tls.port, 443),
+            Endpoint::Loopback { host, port } => host_header(host, *port, 80),
         };
         Client {
             shared: Arc::new(Shared {
@@ -240,6 +241,7 @@ impl Client {
                 let config = self.tls_config(tls)?;
                 connect::tls(&tls.host, tls.port, config).await?
             }
+            Endpoint::Loopback { host, port } => connect::loopback(host, *port).await?,
         };
         self.shared.connections.fetch_add(1, Ordering::Relaxed);
         Ok(stream)
@@ -275,6 +277,17 @@ impl fmt::Debug for Client {
             .field("requests", &self.requests())
             .finish_non_exhaustive()
     }
+}
+
+/// The `Host` header. A scheme's own port is left out: storage services sign
+/// the header as everybody sends it.
+fn host_header(host: &str, port: u16, usual: u16) -> Option<HeaderValue> {
+    let whole = authority(host, port);
+    let text = match whole.strip_suffix(&format!(":{usual}")) {
+        Some(short) if port == usual => short,
+        _ => &whole,
+    };
+    HeaderValue::try_from(text).ok()
 }
 
 /// The request once more, where its body allows.

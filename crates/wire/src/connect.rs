@@ -27,6 +27,7 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) enum Stream {
     Unix(UnixStream),
     Tls(Box<TlsStream<TcpStream>>),
+    Plain(TcpStream),
 }
 
 /// Connects to a unix socket.
@@ -66,7 +67,7 @@ pub(crate) async fn tls(host: &str, port: u16, config: Arc<ClientConfig>) -> Res
         endpoint: endpoint.clone(),
         kind: TlsFailure::Config(format!("{host:?} is not a host name")),
     })?;
-    let tcp = tcp(host, port, &endpoint, deadline).await?;
+    let tcp = tcp(host, port, &endpoint, deadline, |_| true).await?;
     let handshake = TlsConnector::from(config).connect(name, tcp);
     match timeout_at(deadline, handshake).await {
         Err(_) => Err(timed_out(endpoint)),
@@ -75,15 +76,29 @@ pub(crate) async fn tls(host: &str, port: u16, config: Arc<ClientConfig>) -> Res
     }
 }
 
-async fn tcp(host: &str, port: u16, endpoint: &str, deadline: Instant) -> Result<TcpStream, Error> {
+/// Connects over TCP to this machine.
+pub(crate) async fn loopback(host: &str, port: u16) -> Result<Stream, Error> {
+    let endpoint = format!("http://{}", authority(host, port));
+    let deadline = Instant::now() + CONNECT_TIMEOUT;
+    let here = |address: &SocketAddr| address.ip().is_loopback();
+    tcp(bare_host(host), port, &endpoint, deadline, here).await.map(Stream::Plain)
+}
+
+async fn tcp(
+    host: &str,
+    port: u16,
+    endpoint: &str,
+    deadline: Instant,
+    allowed: impl Fn(&SocketAddr) -> bool,
+) -> Result<TcpStream, Error> {
     let unresolved = |reason: String| Error::Resolve { host: host.to_owned(), reason };
     let addresses: Vec<SocketAddr> =
         match timeout_at(deadline, tokio::net::lookup_host((host, port))).await {
             Err(_) => return Err(timed_out(endpoint.to_owned())),
             Ok(Err(error)) => return Err(unresolved(error.to_string())),
-            Ok(Ok(found)) => found.collect(),
+            Ok(Ok(found)) => found.filter(allowed).collect(),
         };
-    let mut last = unresolved("it has no address".to_owned());
+    let mut last = unresolved("it has no address that may be used".to_owned());
     for (tried, address) in addresses.iter().enumerate() {
         // Every address gets its share, so that one that drops packets does not starve the next.
         let left = deadline.saturating_duration_since(Instant::now());
@@ -133,6 +148,7 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Unix(s) => Pin::new(s).poll_read(cx, buf),
+            Stream::Plain(s) => Pin::new(s).poll_read(cx, buf),
             Stream::Tls(s) => Pin::new(s).poll_read(cx, buf),
         }
     }
@@ -146,6 +162,7 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Stream::Unix(s) => Pin::new(s).poll_write(cx, buf),
+            Stream::Plain(s) => Pin::new(s).poll_write(cx, buf),
             Stream::Tls(s) => Pin::new(s).poll_write(cx, buf),
         }
     }
@@ -157,6 +174,7 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Stream::Unix(s) => Pin::new(s).poll_write_vectored(cx, bufs),
+            Stream::Plain(s) => Pin::new(s).poll_write_vectored(cx, bufs),
             Stream::Tls(s) => Pin::new(s).poll_write_vectored(cx, bufs),
         }
     }
@@ -164,6 +182,7 @@ impl AsyncWrite for Stream {
     fn is_write_vectored(&self) -> bool {
         match self {
             Stream::Unix(s) => s.is_write_vectored(),
+            Stream::Plain(s) => s.is_write_vectored(),
             Stream::Tls(s) => s.is_write_vectored(),
         }
     }
@@ -171,6 +190,7 @@ impl AsyncWrite for Stream {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Unix(s) => Pin::new(s).poll_flush(cx),
+            Stream::Plain(s) => Pin::new(s).poll_flush(cx),
             Stream::Tls(s) => Pin::new(s).poll_flush(cx),
         }
     }
@@ -178,6 +198,7 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Unix(s) => Pin::new(s).poll_shutdown(cx),
+            Stream::Plain(s) => Pin::new(s).poll_shutdown(cx),
             Stream::Tls(s) => Pin::new(s).poll_shutdown(cx),
         }
     }

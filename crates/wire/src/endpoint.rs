@@ -10,6 +10,14 @@ pub enum Endpoint {
     Unix(PathBuf),
     /// TLS over TCP.
     Tls(TlsEndpoint),
+    /// Plain TCP to this machine, and to no other: addresses of the name that
+    /// are not loopback are not connected to.
+    Loopback {
+        /// A host name or an IP address; IPv6 with or without brackets.
+        host: String,
+        /// The TCP port.
+        port: u16,
+    },
 }
 
 /// A TLS server, what makes it trusted and who we are to it.
@@ -89,12 +97,13 @@ pub(crate) fn authority(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-/// As it appears in error messages: the socket's path or `https://host:port`.
+/// As it appears in error messages: the socket's path, `https://host:port` or `http://host:port`.
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Endpoint::Unix(path) => write!(f, "{}", path.display()),
             Endpoint::Tls(tls) => write!(f, "https://{}", authority(&tls.host, tls.port)),
+            Endpoint::Loopback { host, port } => write!(f, "http://{}", authority(host, *port)),
         }
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod fd;
 pub(crate) mod mount;
 pub(crate) mod netlink;
 pub(crate) mod ns;
+pub(crate) mod place;
 pub(crate) mod process;
 pub(crate) mod signal;
 pub(crate) mod socket;

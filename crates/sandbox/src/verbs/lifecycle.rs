@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pixels_core::{Error, ImageInfo, Instance, Name, Result, StopOpts, What};
+use pixels_core::{Error, ImageInfo, Instance, Name, Progress, Result, StopOpts, What};
 
 use crate::{Outcome, Pixels, Targets};
 
@@ -37,6 +37,29 @@ impl Pixels {
     /// What the backend says.
     pub async fn images(&self) -> Result<Vec<ImageInfo>> {
         self.backend().list_images().await
+    }
+
+    /// Brings an image in: a name of the image server, `docker:IMAGE`,
+    /// `oci:DIRECTORY`, `debootstrap:SUITE`, or the path of a tarball, a squashfs
+    /// or a directory.
+    ///
+    /// # Errors
+    /// `Unsupported` where the backend has images of its own.
+    pub async fn import_image(
+        &self,
+        source: &str,
+        alias: Option<&str>,
+        progress: Progress,
+    ) -> Result<ImageInfo> {
+        self.backend().import_image(source, alias, progress).await
+    }
+
+    /// Removes an image, by name or fingerprint. Pixels made from it stay.
+    ///
+    /// # Errors
+    /// `NotFound` for one that there is not; as [`Pixels::import_image`].
+    pub async fn remove_image(&self, name: &str) -> Result<ImageInfo> {
+        self.backend().remove_image(name).await
     }
 
     /// Starts pixels and waits until exec works in them and their addresses are
