@@ -4,16 +4,20 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use pixels_core::{Error, Name, Result, Status, What};
+use pixels_core::{Error, Name, Progress, Result, Status, What};
 use pixels_guest_api::host::{Lockdown, TreeOp, TreeSpec};
 
 use crate::background::Background;
 use crate::cgroup::Cgroups;
+use crate::files::Unfinished;
 use crate::ids::Owner;
+use crate::image::{self, Images};
 use crate::launcher::{Launcher, failed};
+use crate::layers::Layers;
 use crate::record::{self, Record, Run};
 use crate::seccomp;
 use crate::settings::{Config, Feature};
+use crate::still::Stills;
 use crate::store::Store;
 
 /// Capabilities that pixels keep, by number (capability(7)): what Docker leaves a
@@ -43,7 +47,12 @@ const FILES: (u64, u64) = (1024, 524_288);
 pub struct Engine {
     pub(crate) config: Arc<Config>,
     pub(crate) background: Background,
-    ready: Arc<OnceLock<Ready>>,
+    /// What dropped writes to files left.
+    pub(crate) unfinished: Arc<Unfinished>,
+    /// Stopped pixels whose files are in use.
+    pub(crate) still: Arc<Stills>,
+    ready: Arc<OnceLock<Arc<Ready>>>,
+    images: Arc<OnceLock<Images>>,
 }
 
 /// What the first call finds out.
@@ -58,14 +67,21 @@ pub(crate) struct Ready {
 
 impl Engine {
     pub(crate) fn with(config: Config) -> Self {
-        Self { config: Arc::new(config), background: Background::default(), ready: Arc::default() }
+        Self {
+            config: Arc::new(config),
+            background: Background::default(),
+            unfinished: Arc::default(),
+            still: Arc::default(),
+            ready: Arc::default(),
+            images: Arc::default(),
+        }
     }
 
     /// The engine's parts, found at the first call.
     ///
     /// # Errors
     /// A store that cannot be made, an ordinary user without subordinate ids.
-    pub(crate) fn ready(&self) -> Result<&Ready> {
+    pub(crate) fn ready(&self) -> Result<&Arc<Ready>> {
         if let Some(ready) = self.ready.get() {
             return Ok(ready);
         }
@@ -84,7 +100,33 @@ impl Engine {
             owner,
         };
         // Another thread may have been first.
-        Ok(self.ready.get_or_init(|| made))
+        Ok(self.ready.get_or_init(|| Arc::new(made)))
+    }
+
+    /// The images of the store.
+    pub(crate) fn images(&self) -> Result<&Images> {
+        if let Some(images) = self.images.get() {
+            return Ok(images);
+        }
+        let ready = self.ready()?;
+        let layers = Layers { ready: Arc::clone(ready), config: Arc::clone(&self.config) };
+        let config = &self.config;
+        let settings = image::Settings::of_process(
+            &config.image_server,
+            config.image_server_ca.clone(),
+            &config.image,
+        );
+        let made = Images::new(&config.root, Arc::new(layers), settings);
+        Ok(self.images.get_or_init(|| made))
+    }
+
+    /// The layers of an image, the lowest first; fetched where it is not at hand.
+    pub(crate) async fn image_layers(
+        &self,
+        name: &str,
+        progress: &Progress,
+    ) -> Result<Vec<String>> {
+        Ok(self.images()?.resolve(name, progress).await?.layers)
     }
 
     /// What processes of pixels may do.

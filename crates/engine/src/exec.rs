@@ -106,7 +106,8 @@ async fn on_terminal(running: Running, opts: ExecOpts) -> Result<Process> {
         // An answer instead: it failed.
         Err(first) => {
             let (mut socket, _child) = running.split();
-            let mut all = (&[first][..]).chain(&mut socket);
+            let first = [first];
+            let mut all = (&first[..]).chain(&mut socket);
             let answered = read_answer(&mut all)
                 .await
                 .map_err(|e| failed("open a terminal in the pixel", e))?;
@@ -235,6 +236,15 @@ impl Exec for Engine {
             ..ExecOpts::default()
         };
         self.command(name, exec).await
+    }
+
+    async fn dial(&self, name: &Name, port: u16) -> Result<(Reader, Writer)> {
+        let needs = "and connections need it running";
+        let running = self.enter(name, needs, Enter::Dial(port), &[])?;
+        let (socket, _child) = running.split();
+        let stream = crate::net::dial::receive(socket, name, port).await?;
+        let (from, to) = stream.into_split();
+        Ok((Box::pin(from), Box::pin(to)))
     }
 
     async fn ready(&self, name: &Name, _timeout: Duration) -> Result<Instance> {

@@ -169,6 +169,20 @@ impl Running {
     }
 }
 
+/// Sends descriptors over a socket, with one byte that means nothing.
+pub(crate) fn pass(socket: impl AsFd, fds: &[BorrowedFd<'_>]) -> Result<()> {
+    let what = "hand descriptors over";
+    let mut room = vec![std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut room);
+    if !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(Error::backend(what, "there are too many"));
+    }
+    let one = [IoSlice::new(&[0])];
+    rustix::net::sendmsg(socket, &one, &mut ancillary, SendFlags::NOSIGNAL)
+        .map(drop)
+        .map_err(system(what))
+}
+
 /// Reads one answer.
 pub(crate) async fn read_answer(
     socket: &mut (impl AsyncReadExt + Unpin),

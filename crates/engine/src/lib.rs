@@ -20,15 +20,18 @@ mod files;
 mod ids;
 mod image;
 mod launcher;
+mod layers;
 mod lifecycle;
 #[doc(hidden)]
 pub mod net;
+mod network;
 mod policy;
 mod process;
 mod record;
 mod seccomp;
 mod settings;
 mod snapshots;
+mod still;
 mod store;
 mod sweep;
 mod terminal;
@@ -39,7 +42,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use pixels_core::{
     Backend, Capabilities, CloneOpts, CreateOpts, Factory, Finding, ImageInfo, Instance, Label,
-    Name, Result, Settings, Snapshot, StopOpts,
+    Name, Progress, Result, Settings, Snapshot, StopOpts,
 };
 
 use crate::settings::Config;
@@ -48,6 +51,9 @@ pub use engine::Engine;
 
 /// The name this backend is registered under.
 pub const KIND: &str = "local";
+
+/// How long what dropped writes left may take to go.
+const SETTLE: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Makes the backend from its settings; see [`Engine::new`].
 pub fn factory() -> Factory {
@@ -125,7 +131,22 @@ impl Backend for Engine {
     }
 
     async fn list_images(&self) -> Result<Vec<ImageInfo>> {
-        Ok(Vec::new())
+        self.images()?.list()
+    }
+
+    async fn import_image(
+        &self,
+        source: &str,
+        alias: Option<&str>,
+        progress: Progress,
+    ) -> Result<ImageInfo> {
+        Ok(self.images()?.import(source, alias, &progress).await?.info())
+    }
+
+    async fn remove_image(&self, name: &str) -> Result<ImageInfo> {
+        let removed = self.images()?.remove(name).await?;
+        self.empty_trash();
+        Ok(removed)
     }
 
     async fn sweep(&self) -> Result<Vec<String>> {
@@ -151,6 +172,7 @@ impl Backend for Engine {
     }
 
     async fn close(&self) -> Result<()> {
+        self.unfinished.settle(SETTLE).await;
         self.background.drain().await;
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Making, starting, stopping and removing pixels.
 
+use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,10 +17,12 @@ use crate::cgroup;
 use crate::engine::{Engine, Ready, read_record, read_run};
 use crate::ids::Owner;
 use crate::launcher::{Running, failed};
+use crate::net::{Network, interface, resolvers};
+use crate::network::Plan;
 use crate::process::Handle;
 use crate::record::{self, Record, Run, VERSION};
 use crate::settings::Feature;
-use crate::store::{Lock, fresh_id};
+use crate::store::{Lock, SLOTS, fresh_id};
 
 /// How long the kernel may take to end the processes of a killed pixel.
 const KILLED: Duration = Duration::from_secs(30);
@@ -92,7 +95,7 @@ impl Engine {
             egress: meta.egress,
             origin: meta.origin.clone(),
             owner: meta.owner.clone(),
-            network: self.config.network,
+            network: self.config.network == Network::Open,
             idmap: ready.idmap,
             layers: Vec::new(),
             upper: fresh_id(),
@@ -100,7 +103,8 @@ impl Engine {
         };
         let mut staged =
             Staged { engine: self.clone(), dir, record, _lock: Some(lock), kept: false };
-        staged.record.slot = ready.store.take_slot(&id)?;
+        let slots = SLOTS.min(self.config.subnet.slots());
+        staged.record.slot = ready.store.take_slot(&id, slots, &interface::slots())?;
         ready.new_upper(&staged.record)?;
         Ok(staged)
     }
@@ -129,38 +133,41 @@ impl Engine {
 
     /// Starts a pixel's processes; its lock is held.
     pub(crate) async fn launch(&self, ready: &Ready, name: &Name, record: &Record) -> Result<Run> {
-        // Commands that came in from outside outlive their init for a moment.
         let groups = ready.cgroups.make(&record.id, &record.limits(), self.config.processes)?;
-        let spec = self.launch_spec(ready, name, record, &groups, Purpose::Boot)?;
+        let plan = self.plan_network(ready, record).await?;
+        let spec = self.launch_spec(ready, name, record, Some(&plan), &groups, Purpose::Boot)?;
         let mut running = ready.launcher.start(face::LAUNCH, &spec.encode(), &[])?;
-        let run = self.born(ready, name, &mut running).await?;
-        running.socket.write_all(&[GO]).await.map_err(|e| failed("start the pixel", e))?;
+        let mut run = Self::birth(&mut running).await?;
+        let path = ready.store.pixel(name).join("run.json");
+        // From now on whoever comes finds it, also if this program dies.
+        let note = |run: &Run| {
+            record::write(&path, run, false).map_err(|e| failed("write the process down", e))
+        };
+        note(&run)?;
+        if plan.pasta {
+            run.pasta = Some(self.connect(ready, &run).await?);
+            note(&run)?;
+        }
+        let begun = running.socket.write_all(&[GO]).await;
+        begun.map_err(|e| failed("start the pixel", e))?;
         running.answer("start the pixel").await?;
         Ok(run)
     }
 
-    /// Waits until the first process exists, and writes down which it is: from
-    /// then on whoever comes finds it, also if this program dies.
-    pub(crate) async fn born(
-        &self,
-        ready: &Ready,
-        name: &Name,
-        running: &mut Running,
-    ) -> Result<Run> {
+    /// Waits until the first process exists; answers which it is.
+    pub(crate) async fn birth(running: &mut Running) -> Result<Run> {
         let answered = running.answer("start the pixel").await?;
         let payload = answered.payload.split_first_chunk::<4>();
         let parsed = payload.and_then(|(pid, rest)| Some((*pid, rest.try_into().ok()?)));
         let Some((pid, start)) = parsed.filter(|_| answered.kind == Answer::Born) else {
             return Err(Error::backend("start the pixel", "the launcher makes no sense"));
         };
-        let run = Run {
+        Ok(Run {
             boot: record::boot_id().into(),
             pid: u32::from_be_bytes(pid),
             start_time: u64::from_be_bytes(start),
-        };
-        record::write(&ready.store.pixel(name).join("run.json"), &run, false)
-            .map_err(|e| failed("write the process down", e))?;
-        Ok(run)
+            pasta: None,
+        })
     }
 
     /// What the launcher is asked for.
@@ -169,6 +176,7 @@ impl Engine {
         ready: &Ready,
         name: &Name,
         record: &Record,
+        network: Option<&Plan>,
         groups: &[PathBuf],
         purpose: Purpose,
     ) -> Result<LaunchSpec> {
@@ -176,9 +184,7 @@ impl Engine {
         let ids = ready.owner.range(record.slot);
         let disk_root = if record.idmap { 0 } else { ids.base };
         let hostname = name.as_str().as_bytes().to_vec();
-        let hosts = format!(
-            "127.0.0.1\tlocalhost\n127.0.1.1\t{name}\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-        );
+        let hosts = resolvers::hosts(name, self.address(ready, record));
         Ok(LaunchSpec {
             store: ready.owner.store(),
             uids: ids,
@@ -196,11 +202,11 @@ impl Engine {
             subvolumes: self.config.may(Feature::Subvolumes),
             hostname,
             hosts: hosts.into_bytes(),
-            resolv: Vec::new(),
+            resolv: network.map_or_else(String::new, |n| n.resolvers.resolv_conf()).into_bytes(),
             env: vec![format!("{IDENTITY_VARIABLE}={}", record.id).into_bytes()],
             cgroups: cgroup::bytes(groups),
             lockdown: self.lockdown()?,
-            net: Net::None,
+            net: network.map_or(Net::None, |n| n.net.clone()),
             purpose,
         })
     }
@@ -208,6 +214,7 @@ impl Engine {
     /// Starts a stopped pixel.
     pub(crate) async fn start_pixel(&self, name: &Name) -> Result<()> {
         let ready = self.ready()?;
+        self.unmount(name).await?;
         let _lock = ready.store.lock(name).await?;
         let record = ready.record(name)?;
         ready.cgroups.thaw(&record.id);
@@ -220,6 +227,7 @@ impl Engine {
     /// Stops a pixel.
     pub(crate) async fn stop_pixel(&self, name: &Name, opts: StopOpts) -> Result<()> {
         let ready = self.ready()?;
+        self.unmount(name).await?;
         let _lock = ready.store.lock(name).await?;
         let record = ready.record(name)?;
         self.halt(ready, name, &record, &opts).await
@@ -252,6 +260,10 @@ impl Engine {
                 }
             }
         }
+        // It outlives what it connects.
+        if let Ok(Some(Run { pasta: Some(pasta), .. })) = record::read(&dir.join("run.json")) {
+            pasta.stop().await?;
+        }
         let _ = std::fs::remove_file(dir.join("run.json"));
         ready.cgroups.kill(&record.id);
         ready.cgroups.remove(&record.id);
@@ -261,6 +273,7 @@ impl Engine {
     /// Stops and removes a pixel.
     pub(crate) async fn delete_pixel(&self, name: &Name) -> Result<()> {
         let ready = self.ready()?;
+        self.unmount(name).await?;
         let lock = ready.store.lock(name).await?;
         self.remove_locked(ready, name, lock).await
     }
@@ -317,12 +330,18 @@ impl Engine {
                 Some(_) => Status::Running,
                 None => Status::Stopped,
             },
-            addresses: Vec::new(),
+            addresses: self.reachable(record).into_iter().filter(|_| run.is_some()).collect(),
             created_at: Some(record.created_at),
             location: None,
             limits: record.limits(),
             meta: record.meta(),
         }
+    }
+
+    /// Where the host reaches a pixel; a user's pixels are behind pasta.
+    fn reachable(&self, record: &Record) -> Option<IpAddr> {
+        let ready = self.ready().ok()?;
+        self.address(ready, record).map(IpAddr::V4)
     }
 
     /// One pixel.

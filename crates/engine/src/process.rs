@@ -37,6 +37,10 @@ impl Handle {
     pub(crate) async fn ended(&self) -> Result<()> {
         let what = "wait for the pixel's process";
         let copy = self.0.try_clone().map_err(|e| failed(what, e))?;
+        #[expect(
+            deprecated,
+            reason = "an OwnedFd is always the same descriptor, which is what the other asks for"
+        )]
         let fd = AsyncFd::new(copy).map_err(|e| failed(what, e))?;
         fd.readable().await.map(drop).map_err(|e| failed(what, e))
     }

@@ -11,6 +11,8 @@ use pixels_core::{EgressMode, Limits, Meta};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::net::pasta::Pasta;
+
 /// The form of these files.
 pub(crate) const VERSION: u32 = 1;
 
@@ -69,6 +71,9 @@ pub(crate) struct Run {
     pub(crate) pid: u32,
     /// In clock ticks since boot; another one is another process.
     pub(crate) start_time: u64,
+    /// What connects it, of an ordinary user.
+    #[serde(default)]
+    pub(crate) pasta: Option<Pasta>,
 }
 
 impl Record {
@@ -173,7 +178,7 @@ mod tests {
     fn the_living_and_the_dead() {
         let pid = std::process::id();
         let start_time = start_time(pid).unwrap();
-        let run = Run { boot: boot_id().into(), pid, start_time };
+        let run = Run { boot: boot_id().into(), pid, start_time, pasta: None };
         assert!(run.alive());
         assert!(!Run { start_time: start_time + 1, ..run.clone() }.alive());
         assert!(!Run { boot: "before".into(), ..run }.alive());
@@ -184,7 +189,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run.json");
         assert_eq!(read::<Run>(&path).unwrap(), None);
-        let run = Run { boot: "b".into(), pid: 1, start_time: 2 };
+        let run = Run { boot: "b".into(), pid: 1, start_time: 2, pasta: None };
         write(&path, &run, true).unwrap();
         assert_eq!(read(&path).unwrap(), Some(run));
         fs::write(&path, "{").unwrap();

@@ -6,6 +6,11 @@ use std::path::PathBuf;
 
 use pixels_core::{Error, Result, Settings};
 
+use crate::net::Network;
+use crate::net::subnet::{self, Subnet};
+
+/// Where images come from unless configured otherwise.
+const IMAGE_SERVER: &str = "https://images.linuxcontainers.org";
 /// Processes a pixel may have unless configured otherwise.
 const PROCESSES: u64 = 8192;
 
@@ -41,6 +46,9 @@ pub(crate) struct Config {
     pub(crate) root: PathBuf,
     /// The default image.
     pub(crate) image: String,
+    /// Where images come from.
+    pub(crate) image_server: String,
+    pub(crate) image_server_ca: Option<PathBuf>,
     /// The user that commands run as where the pixel has it.
     pub(crate) user: String,
     pub(crate) cpu: Option<String>,
@@ -51,7 +59,9 @@ pub(crate) struct Config {
     /// Name servers of pixels; none is the host's own.
     pub(crate) dns: Vec<IpAddr>,
     /// Whether pixels have an interface besides loopback.
-    pub(crate) network: bool,
+    pub(crate) network: Network,
+    /// Where their addresses are from.
+    pub(crate) subnet: Subnet,
     /// Whether setuid programs gain nothing.
     pub(crate) no_new_privs: bool,
     /// What is not to be used although it could be.
@@ -63,17 +73,6 @@ impl Config {
     pub(crate) fn parse(settings: &Settings) -> Result<Self> {
         let get = |key: &str| settings.get(key).map(String::as_str).filter(|v| !v.is_empty());
         let owned = |key: &str| get(key).map(str::to_owned);
-        let network = match get("network") {
-            None => true,
-            Some("none") => false,
-            Some(other) => {
-                return Err(Error::invalid(
-                    "network",
-                    other,
-                    "on the local backend a network is \"none\" or not set",
-                ));
-            }
-        };
         let mut disabled = BTreeSet::new();
         for name in get("disable").unwrap_or_default().split(',').map(str::trim) {
             match Feature::ALL.iter().find(|(known, _)| *known == name) {
@@ -92,13 +91,16 @@ impl Config {
                 None => default_root()?,
             },
             image: owned("default_image").unwrap_or_else(|| "ubuntu/24.04".into()),
+            image_server: owned("image_server").unwrap_or_else(|| IMAGE_SERVER.into()),
+            image_server_ca: get("image_server_ca").map(PathBuf::from),
             user: owned("user").unwrap_or_else(|| "pixel".into()),
             cpu: owned("cpu"),
             memory: number(settings, "memory")?,
             disk: number(settings, "disk")?,
             processes: number(settings, "limit_processes")?.unwrap_or(PROCESSES),
             dns: addresses(settings)?,
-            network,
+            network: Network::of_setting(get("network"))?,
+            subnet: get("subnet").unwrap_or(subnet::DEFAULT).parse()?,
             no_new_privs: get("no_new_privs") == Some("true"),
             disabled,
         })

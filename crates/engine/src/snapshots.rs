@@ -30,6 +30,7 @@ impl Engine {
     /// Makes a checkpoint.
     pub(crate) async fn checkpoint(&self, name: &Name, label: &Label) -> Result<Snapshot> {
         let ready = self.ready()?;
+        self.unmount(name).await?;
         let _lock = ready.store.lock(name).await?;
         let mut record = ready.record(name)?;
         if record.checkpoint(label.as_str()).is_some() {
@@ -110,6 +111,7 @@ impl Engine {
     /// Removes a checkpoint.
     pub(crate) async fn drop_checkpoint(&self, name: &Name, label: &Label) -> Result<()> {
         let ready = self.ready()?;
+        self.unmount(name).await?;
         let _lock = ready.store.lock(name).await?;
         let mut record = ready.record(name)?;
         let before = record.clone();
@@ -136,10 +138,11 @@ impl Engine {
     /// Takes a pixel back to a checkpoint.
     pub(crate) async fn restore(&self, name: &Name, label: &Label) -> Result<()> {
         let ready = self.ready()?;
+        self.unmount(name).await?;
         let _lock = ready.store.lock(name).await?;
         let mut record = ready.record(name)?;
         let before = record.clone();
-        let checkpoint = record.checkpoint(label.as_str()).ok_or_else(|| missing(name, label))?;
+        let checkpoint = before.checkpoint(label.as_str()).ok_or_else(|| missing(name, label))?;
         record.layers.clone_from(&checkpoint.layers);
         record.upper = fresh_id();
         ready.new_upper(&record)?;
@@ -230,6 +233,7 @@ impl Engine {
         staged.record.network = seen.network;
         {
             // Until the new pixel refers to them too, the layers are the source's alone.
+            self.unmount(source).await?;
             let _lock = ready.store.lock(source).await?;
             let mut record = ready.record(source)?;
             let layers = match label {

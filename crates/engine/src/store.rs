@@ -7,6 +7,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -15,8 +16,8 @@ use pixels_core::{Error, Name, Result, What};
 
 use crate::launcher::failed;
 
-/// How many pixels there can be: as many as addresses and ranges of ids.
-pub(crate) const SLOTS: u32 = 16_000;
+/// How many pixels there can be: as many as ranges of ids, if there are addresses.
+pub(crate) const SLOTS: u32 = 32_768;
 
 /// The directory.
 #[derive(Clone, Debug)]
@@ -27,7 +28,14 @@ pub(crate) struct Store {
 /// The right to change a pixel, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl AsFd for Lock {
+    /// Whoever has a copy of it has the lock.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
 }
 
 impl Store {
@@ -85,7 +93,7 @@ impl Store {
         let missing = || Error::not_found(What::Pixel, name.as_str());
         let file = File::open(&path).map_err(|_| missing())?;
         match file.try_lock() {
-            Ok(()) if same(&file, &path) => Ok(Some(Lock { _file: file })),
+            Ok(()) if same(&file, &path) => Ok(Some(Lock { file })),
             Ok(()) => Err(missing()),
             Err(fs::TryLockError::WouldBlock) => Ok(None),
             Err(fs::TryLockError::Error(e)) => Err(failed("lock the pixel", e)),
@@ -104,7 +112,7 @@ impl Store {
                 .map_err(|e| failed("lock the pixel", e))?,
         };
         // Who had it may have removed the pixel, and another may have its name.
-        if same(&file, &path) { Ok(Lock { _file: file }) } else { Err(missing()) }
+        if same(&file, &path) { Ok(Lock { file }) } else { Err(missing()) }
     }
 
     /// Makes a directory for a pixel that nobody sees yet; locked.
@@ -120,7 +128,7 @@ impl Store {
             file.lock()?;
             Ok(file)
         })();
-        made.map(|file| (dir, Lock { _file: file })).map_err(|e| failed("make the pixel", e))
+        made.map(|file| (dir, Lock { file })).map_err(|e| failed("make the pixel", e))
     }
 
     /// Gives a staged directory its name.
@@ -138,13 +146,17 @@ impl Store {
     }
 
     /// Takes a free slot for the pixel `id`.
-    pub(crate) fn take_slot(&self, id: &str) -> Result<u32> {
+    /// `avoid` are those whose interface is still there.
+    pub(crate) fn take_slot(&self, id: &str, slots: u32, avoid: &[u32]) -> Result<u32> {
         let what = "find a place for the pixel";
         let mut random = [0; 4];
         getrandom::fill(&mut random).map_err(|e| Error::backend(what, e.to_string()))?;
-        let start = u32::from_ne_bytes(random) % SLOTS;
-        for n in 0..SLOTS {
-            let slot = (start + n) % SLOTS;
+        let start = u32::from_ne_bytes(random) % slots;
+        for n in 0..slots {
+            let slot = (start + n) % slots;
+            if avoid.contains(&slot) {
+                continue;
+            }
             // The file's name is the claim; what it holds says whose it is.
             match std::os::unix::fs::symlink(id, self.slot(slot)) {
                 Ok(()) => return Ok(slot),
@@ -152,7 +164,7 @@ impl Store {
                 Err(e) => return Err(failed(what, e)),
             }
         }
-        Err(Error::Exhausted { what: what.into(), reason: format!("there are {SLOTS} pixels") })
+        Err(Error::Exhausted { what: what.into(), reason: format!("there are {slots} pixels") })
     }
 
     fn slot(&self, slot: u32) -> PathBuf {
@@ -315,7 +327,7 @@ mod tests {
     fn slots_are_taken_once() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
-        let (a, b) = (store.take_slot("a").unwrap(), store.take_slot("b").unwrap());
+        let (a, b) = (store.take_slot("a", 9, &[]).unwrap(), store.take_slot("b", 9, &[]).unwrap());
         assert_ne!(a, b);
         store.free_slot(a, "b");
         assert_eq!(store.slots().len(), 2, "only its owner gives it back");

@@ -6,6 +6,7 @@ use std::fs;
 use pixels_core::Result;
 
 use crate::engine::{Engine, Ready, read_record};
+use crate::layers::MAKING;
 
 impl Engine {
     /// Removes what nobody will ever finish; says what it was, in words.
@@ -29,6 +30,7 @@ impl Engine {
             }
         }
         self.layers(ready, &known, &mut done)?;
+        done.extend(self.images()?.sweep()?);
         match self.take_trash_out().await? {
             0 => {}
             n => done.push(format!("{n} things that were thrown away")),
@@ -67,7 +69,6 @@ impl Engine {
                 known.insert(id.to_owned());
             }
         }
-        known.extend(self.image_referrers(ready));
         Ok(known)
     }
 
@@ -86,7 +87,11 @@ impl Engine {
                 continue;
             };
             for referrer in referrers {
-                let dead = !known.contains(&referrer);
+                let dead = match referrer.as_str() {
+                    MAKING => !is_locked(&ready.store.layer(&layer).join("refs").join(MAKING)),
+                    image if image.starts_with("image-") => !self.images()?.is_live(image),
+                    pixel => !known.contains(pixel),
+                };
                 let unneeded =
                     needed.iter().any(|(id, needs)| *id == referrer && !needs.contains(&layer));
                 if dead || unneeded {
@@ -112,6 +117,11 @@ fn needed(ready: &Ready) -> Result<Vec<(String, BTreeSet<String>)>> {
         }
     }
     Ok(all)
+}
+
+/// Whether somebody holds the lock of a file.
+fn is_locked(path: &std::path::Path) -> bool {
+    fs::File::open(path).is_ok_and(|f| f.try_lock().is_err())
 }
 
 /// Staged directories whose maker is gone: nobody holds their locks.

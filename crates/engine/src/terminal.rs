@@ -54,6 +54,10 @@ impl Terminal {
     pub(crate) fn new(master: OwnedFd) -> Result<Self> {
         let what = "use the pixel's terminal";
         rustix::io::ioctl_fionbio(&master, true).map_err(system(what))?;
+        #[expect(
+            deprecated,
+            reason = "an OwnedFd is always the same descriptor, which is what the other asks for"
+        )]
         AsyncFd::new(master).map(Self).map_err(|e| failed(what, e))
     }
 

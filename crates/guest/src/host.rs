@@ -114,8 +114,9 @@ pub struct Lockdown {
 pub enum Purpose {
     /// It becomes the pixel's init.
     Boot,
-    /// It serves file operations on the socket of descriptor 1 and ends when
-    /// nobody has asked for anything for so many milliseconds.
+    /// It serves file operations: descriptor 1 is a socket over which connections
+    /// come, each served until it was idle for so many milliseconds. Its end ends
+    /// all. Descriptor 2 is held open as long.
     Files(u32),
 }
 

@@ -74,6 +74,8 @@ impl Pixels {
     pub fn backends() -> Registry {
         let mut registry = Registry::new();
         registry.register(pixels_incus::KIND, pixels_incus::factory());
+        #[cfg(target_os = "linux")]
+        registry.register(pixels_engine::KIND, pixels_engine::factory());
         registry
     }
 
@@ -262,6 +264,11 @@ fn settings(config: &Config, choice: &Choice) -> Result<Settings> {
     let dns: Vec<String> = defaults.dns.iter().map(ToString::to_string).collect();
     for (key, value) in [
         ("project", project),
+        // For the embedded engine alone; the others do not know it.
+        (
+            "disable",
+            config.environ().get("PIXELS_ENGINE_DISABLE").map(|v| v.to_string_lossy().into_owned()),
+        ),
         ("image_server", Some(incus.image_server.clone())),
         ("pool", defaults.pool.clone()),
         ("network", defaults.network.clone()),

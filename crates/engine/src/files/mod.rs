@@ -5,9 +5,6 @@
 //! pixel, whose root may have put anything in its place, so every answer is
 //! checked, bounded in size, and not waited for without end.
 
-// The parts of the engine that connect are yet to come.
-#![cfg_attr(not(test), allow(dead_code))]
-
 mod conn;
 mod download;
 mod errors;

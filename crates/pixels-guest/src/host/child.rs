@@ -6,13 +6,14 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
 
 use pixels_guest_api::host::{LaunchSpec, Net, Purpose};
 
 use super::rootfs::{self, Trees};
-use super::{Failed, Step, lockdown, mounts};
+use super::{Failed, Step, door, lockdown, mounts};
 use crate::sys::{fd, mount, ns, process, socket};
-use crate::{files, init, link};
+use crate::{init, link};
 
 /// What the launcher says with the descriptors it sends.
 pub(crate) const LAYERS: u8 = b'L';
@@ -136,13 +137,12 @@ impl Child<'_> {
     /// The last steps with rights; then init, or the service of files.
     fn finish(self) -> Result<i32, Failed> {
         if let Purpose::Files(idle) = self.spec.purpose {
-            let served = self.files.ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF));
-            let served = served.step("take the files' socket")?;
+            let door = self.files.ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF));
+            let door = door.step("take the files' socket")?;
             lockdown::apply(&self.spec.lockdown).step("lock down")?;
             fd::write_all(self.status.as_raw_fd(), &[init::READY]).step("say that it is ready")?;
             drop(self.status);
-            let idle = std::time::Duration::from_millis(idle.into());
-            return Ok(files::serve(served.as_raw_fd(), Some(idle)));
+            return Ok(door::open(&door, Duration::from_millis(idle.into())));
         }
         lockdown::apply(&self.spec.lockdown).step("lock down")?;
         // From here on it outlives its launcher.

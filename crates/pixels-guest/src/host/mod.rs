@@ -4,6 +4,7 @@
 
 mod cgroup;
 mod child;
+mod door;
 mod enter;
 mod launch;
 mod lockdown;

@@ -26,6 +26,12 @@ pub(crate) fn empty(dir: &Path, root: u32, quota: Option<u64>, subvolumes: bool)
     }
 }
 
+/// Makes the top of a tree, owned by the pixel's root.
+pub(crate) fn own_dir(dir: &Path, root: u32) -> io::Result<()> {
+    DirBuilder::new().mode(0o755).create(dir)?;
+    chown(dir, Some(root), Some(root))
+}
+
 /// Makes a layer's directory.
 pub(crate) fn make(dir: &Path, subvolumes: bool) -> io::Result<()> {
     if let (true, Some(parent), Some(name)) = (subvolumes, dir.parent(), dir.file_name())

@@ -55,6 +55,8 @@ fn carry_out(spec: &TreeSpec, input: Option<std::os::fd::OwnedFd>) -> Result<Vec
         TreeOp::Write { dir, limits } => {
             let input = input.ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF));
             let input = input.step("take the stream")?;
+            // Who has it in the pixel, if the stream does not say.
+            empty::own_dir(&path(dir), spec.shift).step("make the tree")?;
             let written = write::write(&path(dir), input.as_raw_fd(), spec.shift, *limits);
             let written = written.step("write the tree")?;
             Ok(numbers(&[written.entries, written.bytes]))
