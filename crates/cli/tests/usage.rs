@@ -34,7 +34,6 @@ fn one_line_and_a_hint() {
         &["list", "--nonsense"],
         &["completions", "tcl"],
         &["network", "set", "a", "b"],
-        &["image"],
         &["image", "import"],
         &["image", "import", "a", "b"],
         &["image", "remove"],
