@@ -58,12 +58,26 @@ fn bounded(
 }
 
 /// All of them, in the order of the issue.
-pub(crate) async fn all(bench: &Bench, base: &Base) -> Result<Vec<Figure>> {
-    let mut figures = create_and_exec(bench, base).await?;
-    figures.extend(exec(bench, base).await?);
-    figures.push(help(bench)?);
-    figures.push(list(bench, base).await?);
-    figures.push(parallel(bench, base).await?);
+///
+/// `only` picks groups by name; without one all are measured.
+pub(crate) async fn all(bench: &Bench, base: &Base, only: &[String]) -> Result<Vec<Figure>> {
+    let wanted = |group: &str| only.is_empty() || only.iter().any(|o| o == group);
+    let mut figures = Vec::new();
+    if wanted("create") {
+        figures.extend(create_and_exec(bench, base).await?);
+    }
+    if wanted("exec") {
+        figures.extend(exec(bench, base).await?);
+    }
+    if wanted("help") {
+        figures.push(help(bench)?);
+    }
+    if wanted("list") {
+        figures.push(list(bench, base).await?);
+    }
+    if wanted("parallel") {
+        figures.push(parallel(bench, base).await?);
+    }
     Ok(figures)
 }
 
@@ -102,8 +116,15 @@ async fn create_and_exec(bench: &Bench, base: &Base) -> Result<Vec<Figure>> {
         );
         let them = d.instance();
         theirs.push(
-            bench.incus_cli(&["copy", &from, &them])?
-                + bench.incus_cli(&["start", &them])?
+            // Without the base's address, which only one of them can have.
+            bench.incus_cli(&[
+                "copy",
+                &from,
+                &them,
+                "--config=raw.lxc=",
+                "--config=environment.PIXELS_NETWORK=",
+                "--device=eth0,ipv4.address=",
+            ])? + bench.incus_cli(&["start", &them])?
                 + bench.incus_cli(&["exec", &them, "--", "true"])?,
         );
         bench.floor.remove(&[a, b, c, d].map(|n| n.instance())).await?;

@@ -31,13 +31,14 @@ fn main() -> ExitCode {
 fn run() -> Result<bool> {
     let binary = std::env::args_os().nth(1).map(PathBuf::from);
     let binary = binary.context("the path of the pixels binary is the first argument")?;
+    let only: Vec<String> = std::env::args().skip(2).collect();
     let rig = Rig::server()?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let bench = measure::Bench::new(&binary, rig)?;
         let base = bench.prepare().await?;
-        let figures = figures::all(&bench, &base).await;
+        let figures = figures::all(&bench, &base, &only).await;
         bench.clean().await?;
         let figures = figures?;
         report::print(&figures);

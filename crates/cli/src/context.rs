@@ -19,6 +19,9 @@ use crate::ui::progress::{Meter, PATIENCE, TICK};
 /// How a backend is opened. It must not open a connection: the first call does.
 pub type Opener = fn(Config) -> Result<Pixels>;
 
+/// A key of the configuration, the option that sets it, and its value.
+pub type Key = (&'static str, &'static str, String);
+
 /// The options, before anything is done.
 pub struct Context {
     globals: Globals,
@@ -39,6 +42,11 @@ impl Context {
     /// # Errors
     /// What is wrong with it, and where. A wrong flag is a usage error.
     pub fn config(&self) -> Result<Config, Failure> {
+        self.config_with(&[])
+    }
+
+    /// As [`Context::config`], with the keys that a command's own options set.
+    fn config_with(&self, keys: &[Key]) -> Result<Config, Failure> {
         let mut loader = Loader::of_process();
         if let Some(file) = &self.globals.config {
             loader = loader.file(file);
@@ -46,13 +54,25 @@ impl Context {
         if let Some(backend) = &self.globals.backend {
             loader = loader.flag("backend", "--backend", backend);
         }
+        for (key, option, value) in keys {
+            loader = loader.flag(key, option, value);
+        }
         Config::load(loader).map_err(Failure::Config)
     }
 
     /// Runs `work` with a backend, then closes that, whatever came of it.
     pub fn run(&self, work: impl AsyncFnOnce(&mut Job<'_>) -> Outcome) -> Outcome {
+        self.run_with(&[], work)
+    }
+
+    /// As [`Context::run`], with the keys that a command's own options set.
+    pub fn run_with(
+        &self,
+        keys: &[Key],
+        work: impl AsyncFnOnce(&mut Job<'_>) -> Outcome,
+    ) -> Outcome {
         let open = self.open;
-        self.run_unopened(async |config, watch| {
+        self.run_configured(self.config_with(keys)?, async |config, watch| {
             let mut job = Job { pixels: Arc::new(open(config)?), ui: watch.ui, watch };
             let outcome = work(&mut job).await;
             job.close(outcome).await
@@ -61,7 +81,14 @@ impl Context {
 
     /// Runs `work` with a runtime and the signals, but without a backend.
     pub fn run_unopened(&self, work: impl AsyncFnOnce(Config, &mut Watch) -> Outcome) -> Outcome {
-        let config = self.config()?;
+        self.run_configured(self.config()?, work)
+    }
+
+    fn run_configured(
+        &self,
+        config: Config,
+        work: impl AsyncFnOnce(Config, &mut Watch) -> Outcome,
+    ) -> Outcome {
         let runtime = runtime()?;
         let outcome = runtime.block_on(async {
             let mut watch = Watch { signals: Signals::new().map_err(system)?, ui: self.ui };

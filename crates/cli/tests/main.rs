@@ -1,5 +1,6 @@
 //! The program from outside: arguments, help, exit codes, streams, terminals.
 
+mod forward;
 mod generated;
 mod help;
 mod streams;

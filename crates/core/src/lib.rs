@@ -51,6 +51,15 @@
 //! assert!(screen.contains("exit 3"));
 //! assert_eq!(console.wait().await?.code(), 3);
 //!
+//! // A port inside: in memory there is one, which sends back what it is sent.
+//! let (mut reader, mut writer) = pixels.dial(&name, 7).await?;
+//! writer.write_all(b"ping").await.unwrap();
+//! writer.shutdown().await.unwrap();
+//! let mut echo = Vec::new();
+//! reader.read_to_end(&mut echo).await.unwrap();
+//! assert_eq!(echo, b"ping");
+//! assert!(pixels.dial(&name, 8).await.is_err());
+//!
 //! // Files.
 //! pixels.write_file(&name, "/root/notes", b"before", 0o600, None).await?;
 //! assert_eq!(pixels.read_file(&name, "/root/notes", 3).await?, (b"bef".to_vec(), true));

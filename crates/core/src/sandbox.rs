@@ -7,8 +7,8 @@ use async_trait::async_trait;
 
 use crate::{
     Capabilities, CloneOpts, ConsoleOpts, CreateOpts, EgressMode, Error, ExecOpts, FileSession,
-    Finding, ImageInfo, Instance, Label, Name, Policy, Process, Progress, Result, Snapshot,
-    StopOpts,
+    Finding, ImageInfo, Instance, Label, Name, Policy, Process, Progress, Reader, Result, Snapshot,
+    StopOpts, Writer,
 };
 
 /// The life of pixels and of their checkpoints.
@@ -106,6 +106,16 @@ pub trait Exec: Send + Sync {
     /// # Errors
     /// `Timeout` that says which is missing.
     async fn ready(&self, name: &Name, timeout: Duration) -> Result<Instance>;
+    /// Connects to `port` of the pixel's own 127.0.0.1. Shutting the writer down
+    /// is the end of what is sent; the other direction goes on.
+    ///
+    /// # Errors
+    /// `WrongState` for a pixel that does not run; `Backend` where nothing
+    /// listens; `Unsupported` where the backend has no way in.
+    async fn dial(&self, name: &Name, port: u16) -> Result<(Reader, Writer)> {
+        let _ = (name, port);
+        Err(Error::unsupported("chosen", "connections to ports inside a pixel"))
+    }
 }
 
 /// Files inside pixels, running or not.

@@ -76,4 +76,14 @@ pub mod face {
     pub const BOOT: &str = "boot";
     /// Sets permission bits, the special ones too: `chmod [--follow] <octal> <path>`.
     pub const CHMOD: &str = "chmod";
+    /// Makes a pixel; runs on the host (see [`crate::host`]).
+    pub const LAUNCH: &str = "launch";
+    /// Runs something in a pixel of this host.
+    pub const ENTER: &str = "enter";
+    /// Works on trees of the store.
+    pub const TREE: &str = "tree";
+    /// PID 1 of a pixel that `launch` made.
+    pub const INIT: &str = "init";
+    /// Serves file operations on the socket that is its stdin: `files [<idle ms>]`.
+    pub const FILES: &str = "files";
 }

@@ -7,8 +7,10 @@
 //! the guest runs (not in restricted projects), and the guest's `boot` face
 //! keeps its network daemon from asking again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use pixels_guest_api::NETWORK_VARIABLE;
 use serde::Deserialize;
@@ -33,6 +35,21 @@ pub(crate) struct Placement {
     prefix: u8,
     gateway: Ipv4Addr,
     lowlevel: bool,
+}
+
+/// How old a look at a bridge may be. What was taken since then by others is
+/// noticed at the start, as it would be if they took it a moment later.
+const RECENT: Duration = Duration::from_secs(2);
+
+/// Looks at bridges, by the network's name.
+pub(crate) type Bridges = Arc<tokio::sync::Mutex<BTreeMap<String, (Instant, Option<Bridge>)>>>;
+
+/// A bridge whose addresses we may choose.
+#[derive(Clone)]
+pub(crate) struct Bridge {
+    gateway: Ipv4Addr,
+    prefix: u8,
+    taken: BTreeSet<Ipv4Addr>,
 }
 
 #[derive(Deserialize)]
@@ -67,21 +84,10 @@ impl Incus {
             return None;
         }
         let network = nic.get("network")?;
-        let at = Path::new("/1.0/networks").seg(network);
-        let (found, leases, lowlevel) =
-            tokio::join!(self.api.get(at.clone()), self.api.get(at.seg("leases")), async {
-                lowlevel || self.lowlevel_allowed().await
-            },);
-        let found: Network = found.and_then(|r| r.parse()).ok()?;
-        let leases: Vec<Lease> = leases.and_then(|r| r.parse()).ok()?;
-        let off = |key: &str| found.config.get(key).is_some_and(|v| v == "false");
-        if !found.managed || found.r#type != "bridge" || off("ipv4.dhcp") {
-            return None;
-        }
-        let (gateway, prefix) = found.config.get("ipv4.address")?.split_once('/')?;
-        let (gateway, prefix) = (gateway.parse().ok()?, prefix.parse().ok()?);
-        let mut taken: BTreeSet<Ipv4Addr> =
-            leases.iter().filter_map(|l| l.address.parse().ok()).collect();
+        let (bridge, lowlevel) = tokio::join!(self.bridge(network, avoid.is_empty()), async {
+            lowlevel || self.lowlevel_allowed().await
+        });
+        let Bridge { gateway, prefix, mut taken } = bridge?;
         taken.extend(avoid);
         let mut claimed = self.claimed.lock().ok()?;
         taken.extend(claimed.iter());
@@ -97,6 +103,45 @@ impl Incus {
         })
     }
 
+    /// Looks again at the bridges that were of use before, while something else is
+    /// asked for.
+    pub(crate) async fn look_ahead(&self) {
+        let known: Vec<String> = self.bridges.lock().await.keys().cloned().collect();
+        for network in known {
+            let _ = self.bridge(&network, true).await;
+        }
+    }
+
+    /// A bridge and the addresses that are taken on it. Creates at once share one
+    /// look, if `recent` is good enough: the daemon goes through all its instances
+    /// for it. `None` is a network on which addresses are not ours to choose.
+    async fn bridge(&self, network: &str, recent: bool) -> Option<Bridge> {
+        let mut looks = self.bridges.lock().await;
+        if let Some((at, bridge)) = looks.get(network)
+            && recent
+            && at.elapsed() < RECENT
+        {
+            return bridge.clone();
+        }
+        let at = Path::new("/1.0/networks").seg(network);
+        let (found, leases) =
+            tokio::join!(self.api.get(at.clone()), self.api.get(at.seg("leases")));
+        let bridge = (|| {
+            let found: Network = found.and_then(|r| r.parse()).ok()?;
+            let leases: Vec<Lease> = leases.and_then(|r| r.parse()).ok()?;
+            let off = |key: &str| found.config.get(key).is_some_and(|v| v == "false");
+            if !found.managed || found.r#type != "bridge" || off("ipv4.dhcp") {
+                return None;
+            }
+            let (gateway, prefix) = found.config.get("ipv4.address")?.split_once('/')?;
+            let (gateway, prefix) = (gateway.parse().ok()?, prefix.parse().ok()?);
+            let taken = leases.iter().filter_map(|l| l.address.parse().ok()).collect();
+            Some(Bridge { gateway, prefix, taken })
+        })();
+        looks.insert(network.to_owned(), (Instant::now(), bridge.clone()));
+        bridge
+    }
+
     /// Whether the project lets instances have `raw.lxc`.
     async fn lowlevel_allowed(&self) -> bool {
         #[derive(Deserialize)]
@@ -110,9 +155,17 @@ impl Incus {
         !is("restricted", "true") || is("restricted.containers.lowlevel", "allow")
     }
 
-    /// Gives a chosen address back to this process's other creates.
-    pub(crate) fn unclaim(&self, placement: Option<&Placement>) {
-        if let (Some(p), Ok(mut claimed)) = (placement, self.claimed.lock()) {
+    /// Ends a claim. An address that came into use is known as taken until the
+    /// next look at its bridge shows it.
+    pub(crate) async fn unclaim(&self, placement: Option<&Placement>, used: bool) {
+        let Some(p) = placement else { return };
+        if used
+            && let Some(network) = p.nic.get("network")
+            && let Some((_, Some(bridge))) = self.bridges.lock().await.get_mut(network)
+        {
+            bridge.taken.insert(p.address);
+        }
+        if let Ok(mut claimed) = self.claimed.lock() {
             claimed.remove(&p.address);
         }
     }
@@ -138,6 +191,11 @@ pub(crate) fn clear(config: &mut Keys, devices: &mut Devices) {
 }
 
 impl Placement {
+    /// Whether the interface has the address before the guest runs.
+    pub fn in_force(&self) -> bool {
+        self.lowlevel
+    }
+
     /// Puts the address into a new instance's keys.
     pub fn apply(&self, dns: &[IpAddr], config: &mut Keys, devices: &mut Devices) {
         let mut nic = self.nic.clone();

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use pixels_core::{CloneOpts, Error, Instance, Label, Meta, Name, Result, What};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::Incus;
 use crate::address::{self, Placement};
 use crate::lifecycle::{fresh_id, is_taken};
-use crate::model::{Keys, Raw, key};
+use crate::model::{Devices, Keys, Raw, key};
+use crate::operation::Operation;
 use crate::{maker, spec};
 
 impl Incus {
@@ -25,7 +26,11 @@ impl Incus {
         let (from, home) = match label {
             Some(label) => {
                 // A checkpoint does not say where it is: its pixel does.
-                let both = tokio::join!(self.snapshot_of(source, label), self.raw(source, false));
+                let both = tokio::join!(
+                    self.snapshot_of(source, label),
+                    self.raw(source, false),
+                    self.look_ahead(),
+                );
                 let home = both.1?.location;
                 (both.0?, home)
             }
@@ -49,7 +54,7 @@ impl Incus {
             let made = self
                 .clone_at(&from, &path, &origin, name, &opts, target.as_deref(), placed.as_ref())
                 .await;
-            self.unclaim(placed.as_ref());
+            self.unclaim(placed.as_ref(), made.is_ok()).await;
             match (made, placed) {
                 (Err(e), Some(p)) if is_taken(&e, &p) && avoid.len() < address::TRIES => {
                     avoid.insert(p.address);
@@ -96,7 +101,7 @@ impl Incus {
         });
         opts.progress.phase(format!("cloning {origin}"));
         let half = self.half_made(name, &id);
-        self.post_instance(&half, target, &body).await?;
+        let made = self.post_instance(&half, target, &body).await?;
         if from.meta_key(key::BOOT_UNIT).is_none() {
             opts.progress.phase("renewing its identity");
             self.renew_identity(name, &id).await?;
@@ -104,7 +109,14 @@ impl Incus {
             let patched = self.api.patch(Self::at(name), &whole).await;
             patched.map_err(|f| f.about(What::Pixel, name.as_str(), "clone"))?;
         }
-        let instance = pixels_core::Backend::get(self, name).await?;
+        // Where we chose the address everything is known. The daemon would look into
+        // the guest for it, which is dear while that boots.
+        let instance = if placed.is_some_and(Placement::in_force) {
+            born(from, name, &body, &made)
+        } else {
+            self.raw(name, true).await?.instance()
+        };
+        let instance = instance.ok_or_else(|| Error::not_found(What::Pixel, name.as_str()))?;
         half.keep();
         Ok(instance)
     }
@@ -145,6 +157,21 @@ impl Incus {
         config.insert(key::CLONING.into(), maker::current());
         config
     }
+}
+
+/// The pixel that this request has made of `from`, as it is when it has just started.
+fn born(from: &Raw, name: &Name, body: &Value, made: &Operation) -> Option<Instance> {
+    let mut raw = from.clone();
+    raw.name = name.instance();
+    raw.status = "Running".into();
+    raw.created_at = made.created_at;
+    raw.location.clone_from(&made.location);
+    raw.state = None;
+    raw.config = serde_json::from_value(body["config"].clone()).ok()?;
+    let devices: Devices = serde_json::from_value(body["devices"].clone()).ok()?;
+    raw.expanded_devices.extend(devices);
+    raw.expanded_config.extend(raw.config.clone());
+    raw.instance()
 }
 
 /// Whether a location names a member: a daemon that is no cluster says `none`.

@@ -63,6 +63,8 @@ pub struct Incus {
     guest: Arc<guest::Guest>,
     /// Addresses that creates of this process have chosen and the daemon may not know yet.
     claimed: Arc<Mutex<BTreeSet<Ipv4Addr>>>,
+    /// What recent looks at networks showed.
+    bridges: address::Bridges,
     /// Turns at starting commands.
     launching: Arc<Semaphore>,
 }
@@ -91,6 +93,7 @@ impl Incus {
             config: Arc::new(config),
             background: Background::default(),
             claimed: Arc::default(),
+            bridges: Arc::default(),
             launching: Arc::new(Semaphore::new(exec::STARTING)),
         })
     }

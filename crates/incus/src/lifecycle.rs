@@ -12,6 +12,7 @@ use crate::api::{Fault, Path};
 use crate::half::HalfMade;
 use crate::maker;
 use crate::model::{Devices, Raw, key};
+use crate::operation::Operation;
 use crate::{policy, spec};
 
 /// How long a new pixel may take to boot and get an address.
@@ -37,7 +38,7 @@ impl Incus {
         loop {
             let placed = self.place(&devices.1, &avoid, false).await;
             let made = self.create_at(&opts, &source, devices.0.clone(), placed.as_ref()).await;
-            self.unclaim(placed.as_ref());
+            self.unclaim(placed.as_ref(), made.is_ok()).await;
             match (made, placed) {
                 (Err(e), Some(p)) if is_taken(&e, &p) && avoid.len() < address::TRIES => {
                     avoid.insert(p.address);
@@ -115,7 +116,7 @@ impl Incus {
         half: &HalfMade,
         target: Option<&str>,
         body: &Value,
-    ) -> Result<(), MakeError> {
+    ) -> Result<Operation, MakeError> {
         let (name, id) = (&half.name, half.id.as_str());
         for attempt in 0.. {
             let mut path = Path::new("/1.0/instances");
@@ -124,7 +125,7 @@ impl Incus {
             }
             let fault = match half.post(path, body).await {
                 Ok(reply) => match self.api.wait(reply).await {
-                    Ok(_) => return Ok(()),
+                    Ok(done) => return Ok(done),
                     Err(fault) => fault,
                 },
                 Err(fault) => fault,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -21,6 +22,11 @@ pub(crate) struct Operation {
     pub metadata: Value,
     #[serde(default)]
     pub resources: Value,
+    #[serde(default)]
+    pub created_at: Option<Timestamp>,
+    /// The cluster member that does it; `none` or empty without a cluster.
+    #[serde(default)]
+    pub location: String,
 }
 
 impl Operation {

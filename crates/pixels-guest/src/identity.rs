@@ -11,8 +11,8 @@ use std::process::{Command, Stdio};
 
 use pixels_guest_api::{GUEST_DIR, IDENTITY_VARIABLE};
 
-use crate::boot;
 use crate::sys::{fd, process};
+use crate::{boot, hostkey};
 
 const MAX_TOKEN: usize = 256;
 const MACHINE_ID: &str = "/etc/machine-id";
@@ -98,47 +98,60 @@ fn renew() -> io::Result<()> {
     renew_host_keys()
 }
 
-/// New keys of the kinds that the source had. RSA only where there is nothing
-/// else: every client takes the others, and an RSA key costs a clone's first
-/// second.
+/// A new Ed25519 key where the source had one, which every client takes: made
+/// here, because each ssh-keygen costs a clone's first second dearly. Else new
+/// keys of the kinds that the source had.
 fn renew_host_keys() -> io::Result<()> {
-    let mut kinds: Vec<&str> = ["ed25519", "ecdsa", "rsa"]
+    const ED25519: &str = "ed25519";
+    let mut kinds: Vec<&str> = [ED25519, "ecdsa", "rsa"]
         .into_iter()
         .filter(|kind| exists(&format!("/etc/ssh/ssh_host_{kind}_key")))
         .collect();
-    if kinds.len() > 1 {
-        kinds.retain(|kind| *kind != "rsa");
+    if kinds.first() == Some(&ED25519) {
+        kinds.truncate(1);
     }
     // Made beside the old ones and renamed over them: there is no moment without a
     // key, and what is interrupted is done again.
     let file = |kind: &str, end: &str| format!("/etc/ssh/ssh_host_{kind}_key{end}");
     for kind in &kinds {
-        let new = file(kind, NEW);
-        remove(&new)?;
-        remove(format!("{new}.pub"))?;
-        let status = Command::new("ssh-keygen")
-            .args(["-q", "-t", kind, "-N", "", "-C", "", "-f", &new])
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .status();
-        match status {
-            Ok(status) if status.success() => {}
-            Ok(status) => return Err(io::Error::other(format!("ssh-keygen failed ({status})"))),
+        if *kind == ED25519 {
+            let mut key = hostkey::generate()?;
+            replace(Path::new(&file(kind, ".pub")), key.public.as_bytes(), 0o644)?;
+            let kept = replace(Path::new(&file(kind, "")), &key.private, 0o600);
+            process::wipe(&mut key.private);
+            kept?;
+        } else if !keygen(kind, &file(kind, ""))? {
             // Keys that cannot be made anew must not be the source's.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return remove_in("/etc/ssh", is_host_key);
-            }
-            Err(e) => return Err(e),
+            return remove_in("/etc/ssh", is_host_key);
         }
-        fs::rename(format!("{new}.pub"), file(kind, ".pub"))?;
-        fs::rename(&new, file(kind, ""))?;
     }
     let made: Vec<String> = kinds
         .iter()
         .flat_map(|kind| ["", ".pub"].map(|end| format!("ssh_host_{kind}_key{end}")))
         .collect();
     remove_in("/etc/ssh", |name| is_host_key(name) && !made.iter().any(|m| m.as_bytes() == name))
+}
+
+/// A key of another kind over the one at `path`; `false` if nothing can make one.
+fn keygen(kind: &str, path: &str) -> io::Result<bool> {
+    let new = format!("{path}{NEW}");
+    remove(&new)?;
+    remove(format!("{new}.pub"))?;
+    let status = Command::new("ssh-keygen")
+        .args(["-q", "-t", kind, "-N", "", "-C", "", "-f", &new])
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status();
+    match status {
+        Ok(status) if status.success() => {}
+        Ok(status) => return Err(io::Error::other(format!("ssh-keygen failed ({status})"))),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(e),
+    }
+    fs::rename(format!("{new}.pub"), format!("{path}.pub"))?;
+    fs::rename(&new, path)?;
+    Ok(true)
 }
 
 /// What the name of a key ends with while it is made.
@@ -184,6 +197,10 @@ fn read_nofollow(path: &Path) -> Option<Vec<u8>> {
 
 /// Replaces a file whole. A link in its place is replaced, not followed, and so
 /// is one in the place of the temporary file.
+///
+/// Not synced, which would cost a clone more than all the rest: file systems
+/// write the content of what is renamed over a file before the rename, and
+/// renames in their order, so the token never outlives what it stands for.
 fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".pixels-new");
@@ -191,7 +208,6 @@ fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     remove(&temporary)?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
     file.write_all(content)?;
-    file.sync_all()?;
     fs::rename(&temporary, path)
 }
 

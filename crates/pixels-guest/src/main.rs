@@ -6,13 +6,19 @@ mod boot;
 #[cfg(target_os = "linux")]
 mod chmod;
 #[cfg(target_os = "linux")]
+mod dial;
+#[cfg(target_os = "linux")]
 mod exec;
 #[cfg(target_os = "linux")]
 mod files;
 #[cfg(target_os = "linux")]
 mod host;
 #[cfg(target_os = "linux")]
+mod hostkey;
+#[cfg(target_os = "linux")]
 mod identity;
+#[cfg(target_os = "linux")]
+mod init;
 #[cfg(target_os = "linux")]
 mod link;
 #[cfg(target_os = "linux")]
@@ -40,7 +46,7 @@ mod linux {
 
     use pixels_guest_api::{PROTOCOL_VERSION, face};
 
-    use crate::{boot, chmod, exec, identity, ready, sys};
+    use crate::{boot, chmod, exec, files, host, identity, init, ready, sys};
 
     /// Runs the face that `args` name and returns the exit code.
     pub(crate) fn dispatch(args: &[&[u8]]) -> i32 {
@@ -64,6 +70,16 @@ mod linux {
             boot::run()
         } else if is(face::CHMOD) {
             chmod::run(rest)
+        } else if is(face::LAUNCH) && rest.is_empty() {
+            host::launch()
+        } else if is(face::ENTER) && rest.is_empty() {
+            host::enter()
+        } else if is(face::TREE) && rest.is_empty() {
+            host::tree()
+        } else if is(face::INIT) && rest.is_empty() {
+            init::run()
+        } else if is(face::FILES) {
+            files::run(rest)
         } else {
             usage()
         }
@@ -71,7 +87,7 @@ mod linux {
 
     fn usage() -> i32 {
         sys::fd::complain(
-            "error: unknown face\nhint: exec | ready <ms> | identity [--record] <token> | boot | chmod [--follow] <octal> <path> | version",
+            "error: unknown face\nhint: exec | ready <ms> | identity [--record] <token> | boot | chmod [--follow] <octal> <path> | files [<idle ms>] | version",
         );
         i32::from(pixels_guest_api::EXIT_SETUP)
     }

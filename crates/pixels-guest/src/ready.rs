@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use crate::link::message;
 use crate::sys::{errno, fd, netlink};
 
 /// Larger than any message the kernel sends unasked.
@@ -97,17 +98,6 @@ fn list(socket: &OwnedFd) -> io::Result<BTreeSet<IpAddr>> {
             }
         }
     }
-}
-
-/// Takes one netlink message off the front: its type, sequence and body.
-fn message<'a>(rest: &mut &'a [u8]) -> Option<(u16, u32, &'a [u8])> {
-    let head = rest.first_chunk::<HEADER>()?;
-    let len = u32::from_ne_bytes([head[0], head[1], head[2], head[3]]) as usize;
-    let kind = u16::from_ne_bytes([head[4], head[5]]);
-    let sequence = u32::from_ne_bytes([head[8], head[9], head[10], head[11]]);
-    let body = rest.get(HEADER..len)?;
-    *rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
-    Some((kind, sequence, body))
 }
 
 /// The address of an RTM_NEWADDR if it is global, usable and not loopback's.

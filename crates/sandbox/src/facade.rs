@@ -168,20 +168,20 @@ impl Pixels {
         }
     }
 
-    /// Does `verb` for every name, at most twice as many at once as there are
-    /// CPUs (more gains nothing: one daemon's storage is behind it), and gives
-    /// the outcomes in the order of the names.
+    /// Does `verb` for every name, so many at once that a backend is never short
+    /// of work (measured: a daemon makes 20 clones fastest when it has all of them
+    /// before the first has booted), and gives the outcomes in the order of the names.
     pub(crate) async fn each<T, F, Fut>(&self, names: Vec<Name>, verb: F) -> Vec<Outcome<T>>
     where
         F: Fn(Name) -> Fut,
         Fut: Future<Output = Result<T>>,
     {
-        let width = 2 * std::thread::available_parallelism().map_or(1, usize::from);
+        const WIDTH: usize = 32;
         let work = names.into_iter().enumerate().map(|(at, name)| {
             let result = verb(name.clone());
             async move { (at, Outcome { name, result: result.await }) }
         });
-        let mut done: Vec<_> = stream::iter(work).buffer_unordered(width).collect().await;
+        let mut done: Vec<_> = stream::iter(work).buffer_unordered(WIDTH).collect().await;
         done.sort_by_key(|(at, _)| *at);
         done.into_iter().map(|(_, outcome)| outcome).collect()
     }

@@ -126,4 +126,4 @@ pub use facade::{Outcome, Pixels, Targets};
 pub use parse::{Origin, Remote, variable};
 pub use pixels_core::*;
 pub use transfer::{PullOpts, PushOpts, Transferred};
-pub use verbs::{CreateRequest, GcReport, RestorePlan, RunRequest};
+pub use verbs::{CreateRequest, Forward, GcReport, RestorePlan, RunRequest};

@@ -36,7 +36,7 @@ impl Create {
             let error = Error::invalid("option", "--console", "a console needs a single pixel");
             return Err(Failure::Usage(error));
         }
-        ctx.run(async |job| {
+        ctx.run_with(&shape.keys(), async |job| {
             let pixels = job.pixels.clone();
             let begun = Instant::now();
             let outcomes = job

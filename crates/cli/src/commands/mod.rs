@@ -8,6 +8,7 @@ mod create;
 mod destroy;
 mod doctor;
 mod exec;
+mod forward;
 mod gc;
 mod image;
 mod list;
@@ -51,6 +52,7 @@ pub enum Command {
     #[command(visible_alias = "cp")]
     Checkpoint(checkpoint::Checkpoint),
     Network(network::Network),
+    Forward(forward::Forward),
     Push(push::Push),
     Pull(pull::Pull),
     Image(image::Image),
@@ -86,6 +88,7 @@ impl Command {
             Self::Console(c) => c.run(ctx),
             Self::Checkpoint(c) => c.run(ctx),
             Self::Network(c) => c.run(ctx),
+            Self::Forward(c) => c.run(ctx),
             Self::Push(c) => c.run(ctx),
             Self::Pull(c) => c.run(ctx),
             Self::Image(c) => c.run(ctx),

@@ -62,7 +62,7 @@ impl Run {
         };
         exec::prepare(&mut opts, self.tty);
         let (shape, names) = (self.shape, self.name.into_iter().collect());
-        ctx.run(async |job| {
+        ctx.run_with(&shape.keys(), async |job| {
             let (pixels, ui) = (job.pixels.clone(), job.ui);
             let mut signals =
                 Signals::new().map_err(|e| Error::backend("signals", e.to_string()))?;

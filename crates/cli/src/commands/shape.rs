@@ -7,6 +7,7 @@ use pixels_core::{EgressMode, Name, Progress};
 use pixels_sandbox::{CreateRequest, Origin};
 
 use super::values::{self, EnvVar};
+use crate::context::Key;
 
 /// What a new pixel is to be.
 #[derive(Debug, Args)]
@@ -32,6 +33,9 @@ pub struct Shape {
     /// One more domain that it may reach
     #[arg(long, value_name = "DOMAIN")]
     pub allow: Vec<String>,
+    /// The network that it is on, or none [default: defaults.network of the configuration]
+    #[arg(long, value_name = "NETWORK", conflicts_with = "from")]
+    pub network: Option<String>,
     /// Change nothing inside it
     #[arg(long)]
     pub no_provision: bool,
@@ -47,6 +51,12 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// The keys of the configuration that options set: key, option, value.
+    pub fn keys(&self) -> Vec<Key> {
+        let network = self.network.clone();
+        network.map(|value| ("defaults.network", "--network", value)).into_iter().collect()
+    }
+
     /// The request for pixels of these names.
     pub fn request(self, names: Vec<Name>, progress: Progress) -> CreateRequest {
         let mut request = CreateRequest::new(names);

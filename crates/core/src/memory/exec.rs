@@ -16,6 +16,9 @@ use crate::{
     Process, Reader, Result, Signal, TtySize, Writer, text,
 };
 
+/// The one port that something listens on: what is sent to it comes back, as RFC 862 has it.
+const ECHO: u16 = 7;
+
 /// What a pipe holds, in bytes: as on Linux.
 const PIPE: usize = 64 * 1024;
 
@@ -123,6 +126,25 @@ impl Exec for Memory {
         // One that runs is ready, and nothing but a call of `start` changes that.
         self.power(name)?;
         self.lock().pixel(name).map(|p| p.instance(name))
+    }
+
+    async fn dial(&self, name: &Name, port: u16) -> Result<(Reader, Writer)> {
+        let mut power = self.power(name)?;
+        if port != ECHO {
+            let what = format!("connecting to port {port} of {name}");
+            return Err(Error::backend(what, "Connection refused"));
+        }
+        let (near, far) = tokio::io::duplex(PIPE);
+        tokio::spawn(async move {
+            let (mut from, mut to) = tokio::io::split(far);
+            tokio::select! {
+                // Both directions end when this does.
+                _ = tokio::io::copy(&mut from, &mut to) => {}
+                _ = power.changed() => {}
+            }
+        });
+        let (reader, writer) = tokio::io::split(near);
+        Ok((Box::pin(reader), Box::pin(writer)))
     }
 }
 

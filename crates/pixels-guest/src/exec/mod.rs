@@ -27,6 +27,7 @@ use crate::sys::process::{self, End, Fork, Pid, Waited};
 use crate::sys::{fd, signal};
 
 pub(crate) use apply::run as apply;
+pub(crate) use supervisor::run_with;
 
 /// The hidden face that a login shell executes to become the command.
 pub(crate) const APPLY: &str = "apply";

@@ -1,9 +1,10 @@
 //! Process B: reads the request, starts the command, and ends the tree when it
 //! must. Answers the exit code that A passes on.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
+use pixels_guest_api::host::Answer;
 use pixels_guest_api::{
     EXIT_KILLED, EXIT_SETUP, EXIT_TIMEOUT, ExecRequest, Nonce, READY_MARKER, Report, ReportKind,
     SIGNAL_KILL_TREE,
@@ -12,29 +13,53 @@ use pixels_guest_api::{
 use super::request::{self, Refused};
 use super::spawn::{self, Job};
 use super::{apply, drain, pty, tree, user};
-use crate::identity;
 use crate::sys::process::{self, End, Fork, Pid, Waited};
 use crate::sys::{errno, fd, tty};
+use crate::{host, identity};
 
 /// The signals that ask a command to end.
 const ENDING: [i32; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
 
+/// Where reports go.
+enum Teller<'a> {
+    /// Into the command's stderr, behind a number that the command never learns.
+    Stderr(Nonce),
+    /// Over the socket to the library, which nobody else has.
+    Socket(&'a OwnedFd),
+}
+
+/// A process of its own kind: nobody's terminal, everybody's parent.
+fn stand_alone() -> std::io::Result<()> {
+    process::new_session()
+        .and_then(|()| process::become_subreaper())
+        .and_then(|()| process::forbid_tracing())
+}
+
+/// Runs a request that is here already. `control` is the socket to the library:
+/// signals come over it, reports go over it, and its end cancels the command.
+pub(crate) fn run_with(control: &OwnedFd, request: ExecRequest) -> i32 {
+    let teller = Teller::Socket(control);
+    if let Err(e) = stand_alone() {
+        let what = "cannot set the guest supervisor up";
+        return teller.tell(&apply::failed(ReportKind::System, what, errno(&e)));
+    }
+    let terminal = tty::is_terminal(fd::STDIN);
+    supervise(request, control, terminal, teller)
+}
+
 /// Runs one request. `control` is the pipe from A.
 pub(crate) fn run(control: OwnedFd) -> i32 {
-    let alone = process::new_session()
-        .and_then(|()| process::become_subreaper())
-        .and_then(|()| process::forbid_tracing());
-    if let Err(e) = alone {
+    if let Err(e) = stand_alone() {
         return plain(&format!("cannot set the guest supervisor up: {e}"));
     }
     let terminal = tty::is_terminal(fd::STDIN);
-    let request = match receive(&control, terminal) {
+    let mut request = match receive(&control, terminal) {
         Ok(request) => request,
         Err(Refused::Abandoned) => return i32::from(EXIT_KILLED),
         Err(Refused::Signal(SIGNAL_KILL_TREE)) => return i32::from(EXIT_KILLED),
         Err(Refused::Signal(n)) => return 128 + n,
         Err(Refused::Bad(Some(nonce), e)) => {
-            return tell(&nonce, &refusal(ReportKind::BadRequest, &e.to_string()));
+            return Teller::Stderr(nonce).tell(&refusal(ReportKind::BadRequest, &e.to_string()));
         }
         Err(Refused::Bad(None, e)) => return plain(&e.to_string()),
         Err(Refused::Io(e)) => return plain(&format!("cannot read the request: {e}")),
@@ -43,7 +68,9 @@ pub(crate) fn run(control: OwnedFd) -> i32 {
     // its boot unit. One that fails here (a full disk) must not keep a person from
     // running what would mend it.
     let _ = identity::at_boot();
-    supervise(request, &control, terminal)
+    // From here on only the teller knows the nonce.
+    let nonce = std::mem::replace(&mut request.nonce, Nonce([0; 16]));
+    supervise(request, &control, terminal, Teller::Stderr(nonce))
 }
 
 /// The handshake, and the request.
@@ -62,9 +89,12 @@ fn receive(control: &OwnedFd, terminal: bool) -> Result<ExecRequest, Refused> {
     Ok(request)
 }
 
-fn supervise(mut request: ExecRequest, control: &OwnedFd, terminal: bool) -> i32 {
-    // From here on only this function and `tell` know the nonce.
-    let mut nonce = std::mem::replace(&mut request.nonce, Nonce([0; 16]));
+fn supervise(
+    request: ExecRequest,
+    control: &OwnedFd,
+    terminal: bool,
+    mut teller: Teller<'_>,
+) -> i32 {
     let deadline = match request.timeout_ms {
         0 => None,
         ms => Instant::now().checked_add(Duration::from_millis(ms)),
@@ -73,7 +103,7 @@ fn supervise(mut request: ExecRequest, control: &OwnedFd, terminal: bool) -> i32
         (request.login, request.kill_on_exit, request.timeout_ms);
     let drain_output = request.drain_output && !terminal;
     let Some(account) = user::resolve(&request.user) else {
-        return tell(&nonce, &refusal(ReportKind::User, "no such user in the pixel"));
+        return teller.tell(&refusal(ReportKind::User, "no such user in the pixel"));
     };
     let through_shell = login && !request.argv.is_empty() && account.preparing_shell().is_some();
     let job = Job { request, account, terminal };
@@ -85,12 +115,12 @@ fn supervise(mut request: ExecRequest, control: &OwnedFd, terminal: bool) -> i32
         Ok(started) => started,
         Err(e) => {
             let what = "cannot start the command";
-            return tell(&nonce, &apply::failed(ReportKind::System, what, errno(&e)));
+            return teller.tell(&apply::failed(ReportKind::System, what, errno(&e)));
         }
     };
     let command = match fork {
         Fork::Child => {
-            process::wipe(&mut nonce.0);
+            teller.forget();
             process::exit_now(spawn::become_command(job, report_out));
         }
         Fork::Parent(pid) => pid,
@@ -107,16 +137,21 @@ fn supervise(mut request: ExecRequest, control: &OwnedFd, terminal: bool) -> i32
         if !drain_output {
             let _ = fd::dup_onto(null.as_raw_fd(), fd::STDOUT);
         }
+        if let Teller::Socket(_) = teller {
+            let _ = fd::dup_onto(null.as_raw_fd(), fd::STDERR);
+        }
     }
 
-    let code = match watch(command, control, &children, deadline, terminal) {
+    // Somebody who does not want to read the errors is not gone: the socket says that.
+    let host = if let Teller::Socket(_) = teller { -1 } else { fd::STDERR };
+    let code = match watch(command, control, &children, deadline, terminal, host) {
         Outcome::Ended(end, asked) => {
             // What the command left behind on purpose stays. After a request to end
             // nothing is on purpose, and the client can no longer ask for it to go.
             if kill_on_exit || asked {
                 tree::kill(None);
             }
-            finish(&nonce, end, through_shell, &report_in)
+            finish(&teller, end, through_shell, &report_in)
         }
         Outcome::Cancelled => {
             tree::kill(Some(command));
@@ -128,7 +163,7 @@ fn supervise(mut request: ExecRequest, control: &OwnedFd, terminal: bool) -> i32
                 exit_code: EXIT_TIMEOUT,
                 ..refusal(ReportKind::Timeout, &format!("timed out after {timeout_ms} ms"))
             };
-            tell(&nonce, &report)
+            teller.tell(&report)
         }
     };
     if drain_output {
@@ -153,8 +188,9 @@ fn watch(
     children: &OwnedFd,
     deadline: Option<Instant>,
     terminal: bool,
+    mut host: RawFd,
 ) -> Outcome {
-    let (mut asked, mut host) = (false, fd::STDERR);
+    let mut asked = false;
     loop {
         while let Waited::Ended(pid, end) = process::wait(-1, false) {
             if pid == command {
@@ -215,13 +251,13 @@ fn deliver(command: Pid, signal: i32) {
 }
 
 /// The command, or what was to become it, has ended.
-fn finish(nonce: &Nonce, end: End, through_shell: bool, pipe: &OwnedFd) -> i32 {
+fn finish(teller: &Teller<'_>, end: End, through_shell: bool, pipe: &OwnedFd) -> i32 {
     let (reached, report) = received(pipe);
     match (report, end) {
-        (Some(report), _) => tell(nonce, &report),
+        (Some(report), _) => teller.tell(&report),
         (None, End::Exited(code)) if through_shell && !reached => {
             let message = format!("the login shell exited with {code} before the command started");
-            tell(nonce, &refusal(ReportKind::LoginShell, &message))
+            teller.tell(&refusal(ReportKind::LoginShell, &message))
         }
         (None, end) => end.code(),
     }
@@ -250,10 +286,24 @@ fn refusal(kind: ReportKind, message: &str) -> Report {
     Report { kind, errno: 0, exit_code: EXIT_SETUP, message: message.to_owned() }
 }
 
-/// Writes the one report frame; answers its exit code.
-fn tell(nonce: &Nonce, report: &Report) -> i32 {
-    let _ = pty::write_verbatim(fd::STDERR, &report.encode(nonce));
-    i32::from(report.exit_code)
+impl Teller<'_> {
+    /// Gives the one report; answers its exit code.
+    fn tell(&self, report: &Report) -> i32 {
+        match self {
+            Self::Stderr(nonce) => drop(pty::write_verbatim(fd::STDERR, &report.encode(nonce))),
+            Self::Socket(socket) => {
+                drop(host::answer(socket, Answer::Report, &report.encode_payload()));
+            }
+        }
+        i32::from(report.exit_code)
+    }
+
+    /// Leaves nothing of it in the memory of what becomes the command.
+    fn forget(&mut self) {
+        if let Self::Stderr(nonce) = self {
+            process::wipe(&mut nonce.0);
+        }
+    }
 }
 
 /// For a peer whose nonce is not known.

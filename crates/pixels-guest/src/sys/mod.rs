@@ -1,11 +1,17 @@
 //! The system calls, and all of this crate's `unsafe`: one file per family.
 //! Every wrapper takes safe types and answers an `io::Error` with the errno.
 
+pub(crate) mod at;
+pub(crate) mod caps;
 pub(crate) mod fd;
+pub(crate) mod mount;
 pub(crate) mod netlink;
+pub(crate) mod ns;
 pub(crate) mod place;
 pub(crate) mod process;
 pub(crate) mod signal;
+pub(crate) mod socket;
+pub(crate) mod trees;
 pub(crate) mod tty;
 
 use std::io;

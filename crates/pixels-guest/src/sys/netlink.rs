@@ -1,18 +1,36 @@
 //! A routing socket of the kernel.
+//!
+//! What is sent is answered before the call returns, so that nothing here waits
+//! for anything but what the kernel says unasked.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use super::{check, check_size};
 
-/// Opens a socket that is told of every change of an address, from now on.
-pub(crate) fn open() -> io::Result<OwnedFd> {
+/// Opens a socket of the network namespace that the calling thread is in. It
+/// hears only answers.
+pub(crate) fn quiet() -> io::Result<OwnedFd> {
+    socket(libc::NETLINK_ROUTE)
+}
+
+/// As [`quiet`], for the kernel's IPsec policies.
+pub(crate) fn policies() -> io::Result<OwnedFd> {
+    socket(libc::NETLINK_XFRM)
+}
+
+fn socket(protocol: libc::c_int) -> io::Result<OwnedFd> {
     // SAFETY: plain call without pointers.
     let raw = check(unsafe {
-        libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_ROUTE)
+        libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol)
     })?;
     // SAFETY: fresh and owned by nobody else.
-    let fd = unsafe { OwnedFd::from_raw_fd(raw) };
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// Opens a socket that is told of every change of an address, from now on.
+pub(crate) fn open() -> io::Result<OwnedFd> {
+    let fd = quiet()?;
     // SAFETY: an all-zero sockaddr_nl is valid.
     let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
     address.nl_family = libc::AF_NETLINK as libc::sa_family_t;

@@ -210,3 +210,24 @@ pub(crate) fn child_watch() -> io::Result<OwnedFd> {
     // SAFETY: fresh and owned by nobody else.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
+
+/// Replaces this program by an open one; only failure returns.
+pub(crate) fn execute_fd(binary: &OwnedFd, argv: &[CString], env: &[CString]) -> io::Error {
+    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
+        let ends = std::iter::once(std::ptr::null());
+        strings.iter().map(|s| s.as_ptr()).chain(ends).collect()
+    };
+    let (argv, env) = (pointers(argv), pointers(env));
+    // SAFETY: both arrays end in a null pointer and point at NUL-terminated
+    // strings that outlive the call.
+    unsafe {
+        libc::execveat(
+            std::os::fd::AsRawFd::as_raw_fd(binary),
+            c"".as_ptr(),
+            argv.as_ptr().cast(),
+            env.as_ptr().cast(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    io::Error::last_os_error()
+}

@@ -2,6 +2,7 @@
 #![allow(missing_docs)]
 
 mod hostile;
+mod owners;
 mod pull;
 mod push;
 mod verbs;

@@ -1,1 +1,0 @@
-//! Files of pixels: the client of the face `files`.

@@ -1,0 +1,432 @@
+//! Making, starting, stopping and removing pixels.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use pixels_core::{
+    CreateOpts, Error, Instance, Limits, Meta, Name, Result, Status, StopOpts, What,
+};
+use pixels_guest_api::host::{Answer, GO, LaunchSpec, Net, Purpose, TreeOp};
+use pixels_guest_api::{IDENTITY_VARIABLE, face};
+use tokio::io::AsyncWriteExt;
+
+use crate::cgroup;
+use crate::engine::{Engine, Ready, read_record, read_run};
+use crate::ids::Owner;
+use crate::launcher::{Running, failed};
+use crate::process::Handle;
+use crate::record::{self, Record, Run, VERSION};
+use crate::settings::Feature;
+use crate::store::{Lock, fresh_id};
+
+/// How long the kernel may take to end the processes of a killed pixel.
+const KILLED: Duration = Duration::from_secs(30);
+
+/// A pixel that is being made. Dropped, it is removed.
+pub(crate) struct Staged {
+    engine: Engine,
+    dir: PathBuf,
+    pub(crate) record: Record,
+    _lock: Option<Lock>,
+    kept: bool,
+}
+
+impl Engine {
+    /// Makes a pixel from an image.
+    pub(crate) async fn create_pixel(&self, opts: CreateOpts) -> Result<Instance> {
+        let ready = self.ready()?;
+        self.make_way(&opts.name).await?;
+        let image = opts.image.clone().unwrap_or_else(|| self.config.image.clone());
+        let layers = self.image_layers(&image, &opts.progress).await?;
+        let limits = Limits {
+            cpu: opts.cpu.clone().or_else(|| self.config.cpu.clone()),
+            memory: opts.memory.or(self.config.memory),
+            disk: opts.disk.or(self.config.disk),
+        };
+        let meta = Meta { origin: Some(image), ..opts.meta.clone() };
+        opts.progress.phase("creating");
+        let mut staged = self.stage(limits, &meta)?;
+        staged.layers(&layers).await?;
+        self.bring_up(ready, staged, &opts.name).await
+    }
+
+    /// Removes what an interrupted create of that name has left.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if the name belongs to a pixel, or to one that is being made.
+    pub(crate) async fn make_way(&self, name: &Name) -> Result<()> {
+        let ready = self.ready()?;
+        let taken = || Error::exists(What::Pixel, name.as_str());
+        match read_record(&ready.store.pixel(name)) {
+            Ok(None) if !ready.store.pixel(name).exists() => return Ok(()),
+            Ok(Some(record)) if !record.making => return Err(taken()),
+            // Half-made, or written by nobody who finished.
+            Ok(_) => {}
+            Err(e) => return Err(e),
+        }
+        match ready.store.try_lock(name) {
+            Ok(Some(lock)) => self.remove_locked(ready, name, lock).await,
+            Ok(None) => Err(taken()),
+            Err(e) if e.is_not_found() => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The start of a new pixel that nobody sees yet.
+    pub(crate) fn stage(&self, limits: Limits, meta: &Meta) -> Result<Staged> {
+        let ready = self.ready()?;
+        let id = fresh_id();
+        let (dir, lock) = ready.store.stage(&id)?;
+        let record = Record {
+            version: VERSION,
+            id: id.clone(),
+            slot: u32::MAX,
+            making: true,
+            created_at: Timestamp::now(),
+            cpu: limits.cpu,
+            memory: limits.memory,
+            disk: limits.disk,
+            expires_at: meta.expires_at,
+            egress: meta.egress,
+            origin: meta.origin.clone(),
+            owner: meta.owner.clone(),
+            network: self.config.network,
+            idmap: ready.idmap,
+            layers: Vec::new(),
+            upper: fresh_id(),
+            checkpoints: Vec::new(),
+        };
+        let mut staged =
+            Staged { engine: self.clone(), dir, record, _lock: Some(lock), kept: false };
+        staged.record.slot = ready.store.take_slot(&id)?;
+        ready.new_upper(&staged.record)?;
+        Ok(staged)
+    }
+
+    /// Gives a staged pixel its name and starts it.
+    pub(crate) async fn bring_up(
+        &self,
+        ready: &Ready,
+        mut staged: Staged,
+        name: &Name,
+    ) -> Result<Instance> {
+        let path = staged.dir.join("pixel.json");
+        record::write(&path, &staged.record, true)
+            .map_err(|e| failed("write the pixel down", e))?;
+        ready.store.reveal(&staged.dir, name)?;
+        staged.dir = ready.store.pixel(name);
+        let run = self.launch(ready, name, &staged.record).await?;
+        staged.record.making = false;
+        // Not on disk yet when this returns: what is lost with the power is that
+        // it was whole, and nobody has used it by then.
+        record::write(&staged.dir.join("pixel.json"), &staged.record, false)
+            .map_err(|e| failed("write the pixel down", e))?;
+        staged.kept = true;
+        Ok(self.instance(name, &staged.record, Some(&run)))
+    }
+
+    /// Starts a pixel's processes; its lock is held.
+    pub(crate) async fn launch(&self, ready: &Ready, name: &Name, record: &Record) -> Result<Run> {
+        // Commands that came in from outside outlive their init for a moment.
+        let groups = ready.cgroups.make(&record.id, &record.limits(), self.config.processes)?;
+        let spec = self.launch_spec(ready, name, record, &groups, Purpose::Boot)?;
+        let mut running = ready.launcher.start(face::LAUNCH, &spec.encode(), &[])?;
+        let run = self.born(ready, name, &mut running).await?;
+        running.socket.write_all(&[GO]).await.map_err(|e| failed("start the pixel", e))?;
+        running.answer("start the pixel").await?;
+        Ok(run)
+    }
+
+    /// Waits until the first process exists, and writes down which it is: from
+    /// then on whoever comes finds it, also if this program dies.
+    pub(crate) async fn born(
+        &self,
+        ready: &Ready,
+        name: &Name,
+        running: &mut Running,
+    ) -> Result<Run> {
+        let answered = running.answer("start the pixel").await?;
+        let payload = answered.payload.split_first_chunk::<4>();
+        let parsed = payload.and_then(|(pid, rest)| Some((*pid, rest.try_into().ok()?)));
+        let Some((pid, start)) = parsed.filter(|_| answered.kind == Answer::Born) else {
+            return Err(Error::backend("start the pixel", "the launcher makes no sense"));
+        };
+        let run = Run {
+            boot: record::boot_id().into(),
+            pid: u32::from_be_bytes(pid),
+            start_time: u64::from_be_bytes(start),
+        };
+        record::write(&ready.store.pixel(name).join("run.json"), &run, false)
+            .map_err(|e| failed("write the process down", e))?;
+        Ok(run)
+    }
+
+    /// What the launcher is asked for.
+    pub(crate) fn launch_spec(
+        &self,
+        ready: &Ready,
+        name: &Name,
+        record: &Record,
+        groups: &[PathBuf],
+        purpose: Purpose,
+    ) -> Result<LaunchSpec> {
+        let bytes = |path: PathBuf| path.as_os_str().as_bytes().to_vec();
+        let ids = ready.owner.range(record.slot);
+        let disk_root = if record.idmap { 0 } else { ids.base };
+        let hostname = name.as_str().as_bytes().to_vec();
+        let hosts = format!(
+            "127.0.0.1\tlocalhost\n127.0.1.1\t{name}\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+        );
+        Ok(LaunchSpec {
+            store: ready.owner.store(),
+            uids: ids,
+            gids: ids,
+            disk_root,
+            idmap: record.idmap,
+            fd_layers: ready.fd_layers,
+            layers: record
+                .layers
+                .iter()
+                .map(|id| bytes(ready.store.layer_fs(id).join("tree")))
+                .collect(),
+            upper: bytes(ready.store.layer_fs(&record.upper)),
+            quota: record.disk,
+            subvolumes: self.config.may(Feature::Subvolumes),
+            hostname,
+            hosts: hosts.into_bytes(),
+            resolv: Vec::new(),
+            env: vec![format!("{IDENTITY_VARIABLE}={}", record.id).into_bytes()],
+            cgroups: cgroup::bytes(groups),
+            lockdown: self.lockdown()?,
+            net: Net::None,
+            purpose,
+        })
+    }
+
+    /// Starts a stopped pixel.
+    pub(crate) async fn start_pixel(&self, name: &Name) -> Result<()> {
+        let ready = self.ready()?;
+        let _lock = ready.store.lock(name).await?;
+        let record = ready.record(name)?;
+        ready.cgroups.thaw(&record.id);
+        if ready.run(name).is_none() {
+            self.launch(ready, name, &record).await?;
+        }
+        Ok(())
+    }
+
+    /// Stops a pixel.
+    pub(crate) async fn stop_pixel(&self, name: &Name, opts: StopOpts) -> Result<()> {
+        let ready = self.ready()?;
+        let _lock = ready.store.lock(name).await?;
+        let record = ready.record(name)?;
+        self.halt(ready, name, &record, &opts).await
+    }
+
+    /// Ends a pixel's processes; its lock is held.
+    pub(crate) async fn halt(
+        &self,
+        ready: &Ready,
+        name: &Name,
+        record: &Record,
+        opts: &StopOpts,
+    ) -> Result<()> {
+        let dir = ready.store.pixel(name);
+        if let Some(run) = read_run(&dir) {
+            ready.cgroups.thaw(&record.id);
+            let handle = Handle::open(&run)?;
+            if let Some(handle) = handle {
+                let mut ended = false;
+                if !opts.force {
+                    handle.signal(rustix::process::Signal::TERM)?;
+                    ended = tokio::time::timeout(opts.timeout, handle.ended()).await.is_ok();
+                }
+                if !ended {
+                    handle.signal(rustix::process::Signal::KILL)?;
+                    ready.cgroups.kill(&record.id);
+                    tokio::time::timeout(KILLED, handle.ended()).await.map_err(|_| {
+                        Error::Timeout { what: format!("killing {name}"), after: KILLED }
+                    })??;
+                }
+            }
+        }
+        let _ = std::fs::remove_file(dir.join("run.json"));
+        ready.cgroups.kill(&record.id);
+        ready.cgroups.remove(&record.id);
+        Ok(())
+    }
+
+    /// Stops and removes a pixel.
+    pub(crate) async fn delete_pixel(&self, name: &Name) -> Result<()> {
+        let ready = self.ready()?;
+        let lock = ready.store.lock(name).await?;
+        self.remove_locked(ready, name, lock).await
+    }
+
+    /// As [`Engine::delete_pixel`], with the lock. What is in it goes in the background.
+    pub(crate) async fn remove_locked(&self, ready: &Ready, name: &Name, lock: Lock) -> Result<()> {
+        let dir = ready.store.pixel(name);
+        let record = read_record(&dir).ok().flatten();
+        if let Some(record) = &record {
+            let kill = StopOpts { force: true, ..StopOpts::default() };
+            self.halt(ready, name, record, &kill).await?;
+        }
+        // From here on the name is free. Its references and its slot are found by
+        // `sweep` if this process dies now.
+        ready.store.throw_away(&dir);
+        drop(lock);
+        if let Some(record) = &record {
+            ready.discard(record);
+        }
+        self.empty_trash();
+        Ok(())
+    }
+
+    /// Removes what was thrown away, in the background.
+    pub(crate) fn empty_trash(&self) {
+        let engine = self.clone();
+        self.background.spawn(async move {
+            if let Err(e) = engine.take_trash_out().await {
+                tracing::warn!(%e, "what was thrown away is still there; gc removes it");
+            }
+        });
+    }
+
+    /// Removes what was thrown away; answers how many things.
+    pub(crate) async fn take_trash_out(&self) -> Result<usize> {
+        let ready = self.ready()?;
+        let trash = ready.store.trash();
+        if trash.is_empty() {
+            return Ok(0);
+        }
+        let dirs: Vec<Vec<u8>> =
+            trash.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect();
+        let count = dirs.len();
+        ready.launcher.tree(&ready.tree(&self.config, TreeOp::Remove { dirs }), &[]).await?;
+        Ok(count)
+    }
+
+    /// A pixel as callers see it.
+    pub(crate) fn instance(&self, name: &Name, record: &Record, run: Option<&Run>) -> Instance {
+        Instance {
+            name: name.clone(),
+            status: match run {
+                _ if record.making => Status::Starting,
+                Some(_) => Status::Running,
+                None => Status::Stopped,
+            },
+            addresses: Vec::new(),
+            created_at: Some(record.created_at),
+            location: None,
+            limits: record.limits(),
+            meta: record.meta(),
+        }
+    }
+
+    /// One pixel.
+    pub(crate) fn get_pixel(&self, name: &Name) -> Result<Instance> {
+        let ready = self.ready()?;
+        let record = ready.record(name)?;
+        Ok(self.instance(name, &record, ready.run(name).as_ref()))
+    }
+
+    /// All pixels. One whose record cannot be read is shown as broken: hiding it
+    /// would hide what it occupies.
+    pub(crate) fn list_pixels(&self) -> Result<Vec<Instance>> {
+        let ready = self.ready()?;
+        let mut all = Vec::new();
+        for name in ready.store.names()? {
+            match self.get_pixel(&name) {
+                Ok(instance) => all.push(instance),
+                Err(e) if e.is_not_found() => {}
+                Err(e) => {
+                    tracing::warn!(%name, %e, "cannot read this pixel");
+                    all.push(Instance {
+                        name,
+                        status: Status::Error,
+                        addresses: Vec::new(),
+                        created_at: None,
+                        location: None,
+                        limits: Limits::default(),
+                        meta: Meta::default(),
+                    });
+                }
+            }
+        }
+        Ok(all)
+    }
+}
+
+impl Ready {
+    /// Makes the place of a pixel's writable layer; the launcher fills it.
+    pub(crate) fn new_upper(&self, record: &Record) -> Result<()> {
+        self.store.begin_layer(&record.upper, &record.id)?;
+        match (record.idmap, &self.owner) {
+            (false, Owner::Root) => {
+                self.store.set_base(&record.upper, self.owner.range(record.slot).base)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives back what a removed pixel had.
+    pub(crate) fn discard(&self, record: &Record) {
+        for layer in record.needs() {
+            self.store.release(layer, &record.id);
+        }
+        self.store.free_slot(record.slot, &record.id);
+    }
+}
+
+impl Staged {
+    /// Puts layers under the pixel: as they are, or as copies with its own ids
+    /// where they cannot be mapped.
+    pub(crate) async fn layers(&mut self, ids: &[String]) -> Result<()> {
+        let engine = self.engine.clone();
+        let ready = engine.ready()?;
+        for id in ids {
+            let shared = self.record.idmap || ready.owner.store().is_some();
+            let own = if shared { id.clone() } else { fresh_id() };
+            if shared {
+                ready.store.refer(id, &self.record.id)?;
+                self.record.layers.push(own);
+                continue;
+            }
+            ready.store.begin_layer(&own, &self.record.id)?;
+            self.record.layers.push(own.clone());
+            let base = ready.owner.range(self.record.slot).base;
+            ready.store.set_base(&own, base)?;
+            let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
+            let op = TreeOp::Copy {
+                from: bytes(&ready.store.layer_fs(id)),
+                to: bytes(&ready.store.layer_fs(&own)),
+                shift: i64::from(base) - i64::from(ready.store.base(id)),
+                reflink: engine.config.may(Feature::Reflink),
+                freeze: Vec::new(),
+            };
+            ready.launcher.tree(&ready.tree(&engine.config, op), &[]).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        let Ok(ready) = self.engine.ready() else { return };
+        if let Some(run) = read_run(&self.dir)
+            && let Ok(Some(handle)) = Handle::open(&run)
+        {
+            let _ = handle.signal(rustix::process::Signal::KILL);
+        }
+        ready.cgroups.kill(&self.record.id);
+        ready.cgroups.remove(&self.record.id);
+        ready.store.throw_away(&self.dir);
+        ready.discard(&self.record);
+        self.engine.empty_trash();
+    }
+}
