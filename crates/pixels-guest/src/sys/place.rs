@@ -1,8 +1,6 @@
 //! Files below a directory that is held open: nothing here takes a path of the
 //! whole system, and nothing follows a link in a last component.
 
-#![allow(dead_code, reason = "until the face is put together")]
-
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};

@@ -5,8 +5,6 @@
 //! another place of the tree. The last component is never followed: what is in
 //! its place is removed first. Nobody else writes below the directory meanwhile.
 
-#![allow(dead_code, reason = "until the face is put together")]
-
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
 use std::fs::File;
