@@ -42,7 +42,6 @@ fn one_line_and_a_hint() {
         &["forward", "a", "80:"],
         &["forward", "a", "+80"],
         &["forward", "a", "127.0.0.1:80:80"],
-        &["image"],
         &["image", "import"],
         &["image", "import", "a", "b"],
         &["image", "remove"],

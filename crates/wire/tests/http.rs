@@ -257,3 +257,26 @@ fn small_listener(path: &std::path::Path) -> UnixListener {
     listener.set_nonblocking(true).expect("nonblocking");
     UnixListener::from_std(listener).expect("listener")
 }
+
+#[tokio::test]
+async fn plain_tcp_reaches_this_machine_and_no_other() {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = [0; 1024];
+        let n = stream.read(&mut head).unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").unwrap();
+        String::from_utf8_lossy(&head[..n]).to_ascii_lowercase()
+    });
+    let client = Client::new(Endpoint::Loopback { host: "127.0.0.1".into(), port });
+    let answer = client.request(Request::get("/x")).await.unwrap();
+    assert_eq!((answer.status, &answer.body[..]), (200, &b"hi"[..]));
+    let head = server.join().unwrap();
+    assert!(head.contains(&format!("host: 127.0.0.1:{port}")), "{head}");
+    // An address for documentation: nothing is sent, so this is over at once.
+    let client = Client::new(Endpoint::Loopback { host: "192.0.2.1".into(), port });
+    let refused = client.request(Request::get("/x")).await.unwrap_err();
+    assert!(matches!(refused, Error::Resolve { .. }), "{refused}");
+}

@@ -210,7 +210,6 @@ impl Plan {
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.kill_on_drop(true).spawn().map_err(failed)?;
-        let mut tail = VecDeque::new();
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let (mut said, mut complained) = (VecDeque::new(), VecDeque::new());
         let (_, _, status) = tokio::join!(
@@ -222,10 +221,7 @@ impl Plan {
         if status.success() {
             return Ok(());
         }
-        tail.extend(complained);
-        if tail.is_empty() {
-            tail.extend(said);
-        }
+        let tail = if complained.is_empty() { said } else { complained };
         let program = self.program.file_name().unwrap_or(OsStr::new("debootstrap"));
         let what = format!("{} {suite} ({status})", program.to_string_lossy());
         let text: Vec<String> = tail.into_iter().collect();

@@ -36,7 +36,7 @@ const GRACE: Duration = Duration::from_secs(600);
 enum Recipe<'a> {
     Offer(Offer),
     Content { content: Content, blob: Option<String> },
-    Oci { blobs: Blobs<'a>, plan: Plan },
+    Oci { blobs: Box<Blobs<'a>>, plan: Plan },
 }
 
 /// What an image will be.
@@ -57,17 +57,17 @@ impl Images {
         progress: &Progress,
     ) -> Result<Image> {
         match source {
-            Source::Server(wanted) => self.from_server(wanted, name, alias, progress).await,
-            Source::Path(path) => self.from_path(path, name, alias, progress).await,
-            Source::Debootstrap(suite) => self.from_packages(suite, name, alias, progress).await,
+            Source::Server(wanted) => self.fetch_server(wanted, name, alias, progress).await,
+            Source::Path(path) => self.fetch_path(path, name, alias, progress).await,
+            Source::Debootstrap(suite) => self.fetch_packages(suite, name, alias, progress).await,
             Source::Layout { dir, tag } => {
                 let blobs = Blobs::Layout(Layout::new(dir.clone(), tag.clone()));
-                self.from_oci(blobs, name, alias, progress).await
+                self.fetch_oci(blobs, name, alias, progress).await
             }
             Source::Registry(reference) => {
                 progress.phase(format!("asking {} for {name}", reference.registry));
-                let blobs = Blobs::Registry(self.registry(reference).await?);
-                self.from_oci(blobs, name, alias, progress).await
+                let blobs = Blobs::Registry(Box::new(self.registry(reference).await?));
+                self.fetch_oci(blobs, name, alias, progress).await
             }
         }
     }
@@ -80,7 +80,7 @@ impl Images {
         Registry::new(&self.registries, reference.clone(), found.await?)
     }
 
-    async fn from_server(
+    async fn fetch_server(
         &self,
         wanted: &str,
         name: &str,
@@ -101,7 +101,7 @@ impl Images {
         self.adopt(new, Recipe::Offer(offer), progress).await
     }
 
-    async fn from_path(
+    async fn fetch_path(
         &self,
         path: &Path,
         name: &str,
@@ -110,7 +110,7 @@ impl Images {
     ) -> Result<Image> {
         if path.is_dir() {
             let content = Content::Directory { path: path.into(), skip: Skip::default() };
-            return self.from_content(content, name, alias, progress).await;
+            return self.fetch_content(content, name, alias, progress).await;
         }
         let kind = File::open(path).and_then(|file| format_of(&file));
         let kind = kind.map_err(|e| match e.kind() {
@@ -122,11 +122,11 @@ impl Images {
             return Err(Error::invalid("image", name, rule));
         }
         let content = Content::File { path: path.into(), style: Style::default() };
-        self.from_content(content, name, alias, progress).await
+        self.fetch_content(content, name, alias, progress).await
     }
 
     /// What is told by its content alone.
-    async fn from_content(
+    async fn fetch_content(
         &self,
         content: Content,
         name: &str,
@@ -155,7 +155,7 @@ impl Images {
         blocking(move || hash_of(&path, &meter)).await?.map_err(failed)
     }
 
-    async fn from_packages(
+    async fn fetch_packages(
         &self,
         suite: &str,
         name: &str,
@@ -185,13 +185,13 @@ impl Images {
             }
         };
         plan.run(machine, suite, &target, progress).await?;
-        let made = self.from_content(content, name, alias, progress).await;
+        let made = self.fetch_content(content, name, alias, progress).await;
         // Removing a whole system takes a while.
         blocking(move || drop(temporary)).await?;
         made
     }
 
-    async fn from_oci(
+    async fn fetch_oci(
         &self,
         blobs: Blobs<'_>,
         name: &str,
@@ -200,7 +200,7 @@ impl Images {
     ) -> Result<Image> {
         let plan = plan(&blobs, name, go_arch()).await?;
         let new = New { fingerprint: plan.manifest.clone(), description: name.into(), name, alias };
-        self.adopt(new, Recipe::Oci { blobs, plan }, progress).await
+        self.adopt(new, Recipe::Oci { blobs: Box::new(blobs), plan }, progress).await
     }
 
     async fn lock(&self, key: &str, name: &str, progress: &Progress) -> Result<(Lock, bool)> {

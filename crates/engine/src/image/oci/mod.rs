@@ -74,7 +74,7 @@ pub(crate) enum Blobs<'a> {
     /// A directory.
     Layout(Layout),
     /// A registry.
-    Registry(Registry<'a>),
+    Registry(Box<Registry<'a>>),
 }
 
 impl Blobs<'_> {

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::super::sink::broken;
+use super::sparse::Segment;
 
 /// The unit of an archive in bytes.
 pub(crate) const BLOCK: usize = 512;
@@ -109,14 +110,14 @@ impl Header {
     }
 
     /// A GNU sparse file's size, the pairs of its map, and whether more follow.
-    pub(crate) fn gnu_sparse(&self) -> io::Result<(u64, Vec<(u64, u64)>, bool)> {
+    pub(crate) fn gnu_sparse(&self) -> io::Result<(u64, Vec<Segment>, bool)> {
         let pairs = sparse_pairs(&self.0[386..482])?;
         Ok((number(&self.0[483..495])?, pairs, self.0[482] != 0))
     }
 }
 
 /// Offset and length of pieces, twelve bytes a number, to the first empty one.
-pub(crate) fn sparse_pairs(field: &[u8]) -> io::Result<Vec<(u64, u64)>> {
+pub(crate) fn sparse_pairs(field: &[u8]) -> io::Result<Vec<Segment>> {
     let mut out = Vec::new();
     for pair in field.chunks_exact(24) {
         if pair[0] == 0 {

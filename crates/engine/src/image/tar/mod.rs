@@ -52,8 +52,7 @@ pub(crate) fn unpack(
 ) -> io::Result<()> {
     let mut before = Before::default();
     let mut headers = 0u64;
-    loop {
-        let Some(header) = next_header(input, style)? else { break };
+    while let Some(header) = next_header(input, style)? {
         headers += 1;
         if headers > sink.limits().entries.saturating_mul(4) {
             return Err(broken("the archive has more headers than an image may have"));
@@ -159,8 +158,7 @@ fn entry(
         // An old archive has directories as files with a slash at the end.
         b'0' | 0 | b'7' if raw.ends_with(b"/") && content == 0 => Kind::Dir,
         b'0' | 0 | b'7' | b'S' => {
-            let map =
-                sparse_map(header, &pax, content, &mut stored, sink).map_err(|e| named(&raw, e))?;
+            let map = sparse_map(header, &pax, &mut stored, sink).map_err(|e| named(&raw, e))?;
             let size = map.as_ref().map_or(content, |(size, _)| *size);
             segments = map.map(|(_, segments)| segments);
             Kind::File { size }
@@ -194,7 +192,6 @@ fn entry(
             sink.file(&entry, &mut Expanded::new(&mut stored, segments, *size))?;
         }
         (Kind::File { .. }, None) => sink.file(&entry, &mut stored)?,
-        // The root needs no entry in lower layers' terms.
         _ => sink.entry(&entry)?,
     }
     rest(stored, padding)
@@ -209,7 +206,6 @@ fn rest(stored: io::Take<&mut dyn Read>, padding: u64) -> io::Result<()> {
 fn sparse_map(
     header: &Header,
     pax: &Pax,
-    content: u64,
     stored: &mut io::Take<&mut dyn Read>,
     sink: &TreeSink<'_>,
 ) -> io::Result<Option<(u64, Vec<Segment>)>> {
@@ -224,7 +220,6 @@ fn sparse_map(
     if size > sink.left().bytes {
         return Err(broken("the image has more bytes than it may have"));
     }
-    let _ = content;
     sparse::check(&segments, stored.limit(), size)?;
     Ok(Some((size, segments)))
 }

@@ -45,7 +45,7 @@ fn bombs_of_every_compression_stop_at_the_limits() {
     // One file of 64 MiB of zeros, a few kilobytes packed.
     let big = Tar::default().raw(b'0', b"zeros", b"", 64 << 20, &vec![0; 64 << 20]).end();
     // 10,000 names in as many headers.
-    let many = (0..10_000).fold(Tar::default(), |tar, n| tar_entry(tar, n)).end();
+    let many = (0..10_000).fold(Tar::default(), tar_entry).end();
     // Nothing but headers that announce no entry.
     let nothing = (0..2_000).fold(Tar::default(), |mut tar, _| {
         let pax = Tar::default().pax(&[("comment", b"x")]).0;

@@ -13,10 +13,13 @@ use crate::image::debootstrap::Machine;
 use crate::image::layer::{LayerInProgress, LayerStore};
 use crate::image::{Images, Settings};
 
+/// What is in a layer, and who refers to it.
+type Layer = (Vec<Item>, BTreeSet<String>);
+
 /// Layers by name: what is in them and who refers to them.
 #[derive(Default)]
 pub(crate) struct Memory {
-    layers: Mutex<BTreeMap<String, (Vec<Item>, BTreeSet<String>)>>,
+    layers: Mutex<BTreeMap<String, Layer>>,
     begun: Mutex<usize>,
     /// What a writer says instead of writing.
     pub(crate) fail: Mutex<Option<String>>,

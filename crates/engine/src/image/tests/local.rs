@@ -134,3 +134,28 @@ async fn an_image_that_is_being_made_is_alive() {
     drop(lock);
     assert!(!images.is_live(&referrer(&print)));
 }
+
+/// A whole system of this machine's mirror, which has to be Debian's or Ubuntu's.
+#[tokio::test]
+async fn full_a_system_of_packages() {
+    use crate::image::debootstrap::{Machine, PACKAGES};
+    if !super::mutate::full() {
+        return;
+    }
+    let mut world = World::new("http://127.0.0.1:1");
+    world.settings.machine = Machine::of_process();
+    world.settings.limits = Default::default();
+    let name = format!("debootstrap:{}", world.settings.machine.suite().unwrap());
+    let image = world.images().resolve(&name, &world.progress()).await.unwrap();
+    let items = world.store.items(&image.layers[0]);
+    for path in ["usr/bin/sudo", "usr/bin/git", "usr/bin/curl", "etc/ssl/certs/ca-certificates.crt"]
+    {
+        item(&items, path);
+    }
+    assert!(PACKAGES.contains(&"sudo"));
+    let inside =
+        |dir: &str| items.iter().filter(|(e, _)| e.path.starts_with(dir.as_bytes())).count();
+    assert_eq!((inside("var/cache/apt/archives/"), inside("proc/")), (0, 0));
+    assert_eq!(item(&items, "usr/bin/sudo").0.mode & 0o4000, 0o4000);
+    assert_eq!(world.leftovers(), 0);
+}

@@ -98,10 +98,19 @@ fn fuzz(name: &str, time: Duration, seeds: &[Vec<u8>], attempt: impl Fn(&mut Dic
 const SHORT: Duration = Duration::from_secs(3);
 
 fn long(work: fn(Duration)) {
-    if std::env::var_os("PIXELS_FULL").is_some_and(|v| v == "1") {
-        return work(Duration::from_secs(600));
+    if full() {
+        work(Duration::from_secs(600));
     }
-    eprintln!("left out: it takes ten minutes and runs with PIXELS_FULL=1");
+}
+
+/// Whether what takes minutes is wanted.
+#[expect(clippy::print_stderr, reason = "a test that does nothing says so")]
+pub(crate) fn full() -> bool {
+    let full = std::env::var_os("PIXELS_FULL").is_some_and(|v| v == "1");
+    if !full {
+        eprintln!("left out: it takes minutes and runs with PIXELS_FULL=1");
+    }
+    full
 }
 
 const BOUNDS: Limits = Limits { entries: 500, bytes: 4 << 20 };
