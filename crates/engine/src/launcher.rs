@@ -108,6 +108,7 @@ impl Launcher {
         let one = [IoSlice::new(&[0])];
         rustix::net::sendmsg(&ours, &one, &mut ancillary, SendFlags::NOSIGNAL).map_err(broken())?;
         let child = Command::new(self.path())
+            .arg0("pixels-guest")
             .arg(face)
             .env_clear()
             .current_dir("/")
@@ -153,14 +154,6 @@ impl Running {
             Answer::Failed => Err(said(&answered.payload)),
             _ => Ok(answered),
         }
-    }
-
-    /// Waits for its end; the exit code, or 128 and the signal.
-    pub(crate) async fn wait(mut self) -> Result<u8> {
-        use std::os::unix::process::ExitStatusExt;
-        let status = self.child.wait().await.map_err(|e| failed("wait for the helper", e))?;
-        let code = status.code().or_else(|| status.signal().map(|n| 128 + n)).unwrap_or(125);
-        Ok(u8::try_from(code).unwrap_or(125))
     }
 
     /// Its socket, and what waits for its end.

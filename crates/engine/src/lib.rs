@@ -61,6 +61,16 @@ pub fn factory() -> Factory {
 }
 
 impl Engine {
+    /// What is lost on this machine, for people.
+    fn notes(&self) -> BTreeMap<String, String> {
+        let lacks = self.ready().map(|ready| ready.cgroups.lacks()).unwrap_or_default();
+        if lacks.is_empty() {
+            return BTreeMap::new();
+        }
+        let text = format!("not limited here: {}", lacks.join(", "));
+        BTreeMap::from([("limits".to_owned(), text)])
+    }
+
     /// The backend with these settings: `root` (where everything is kept),
     /// `default_image`, `image_server`, `image_server_ca`; `user`; `cpu`, `memory`,
     /// `disk`, `limit_processes`; `dns`, `network` (`none`), `subnet`;
@@ -167,7 +177,7 @@ impl Backend for Engine {
             files_when_stopped: true,
             byte_exact_exec: true,
             cluster: false,
-            notes: BTreeMap::new(),
+            notes: self.notes(),
         }
     }
 

@@ -19,6 +19,7 @@ use crate::ids::Owner;
 use crate::launcher::{Running, failed};
 use crate::net::{Network, interface, resolvers};
 use crate::network::Plan;
+use crate::policy;
 use crate::process::Handle;
 use crate::record::{self, Record, Run, VERSION};
 use crate::settings::Feature;
@@ -39,6 +40,10 @@ pub(crate) struct Staged {
 impl Engine {
     /// Makes a pixel from an image.
     pub(crate) async fn create_pixel(&self, opts: CreateOpts) -> Result<Instance> {
+        if opts.meta.egress.is_restricted() {
+            return Err(policy::unsupported());
+        }
+        refuse_target(opts.target.as_deref())?;
         let ready = self.ready()?;
         self.make_way(&opts.name).await?;
         let image = opts.image.clone().unwrap_or_else(|| self.config.image.clone());
@@ -135,6 +140,10 @@ impl Engine {
     pub(crate) async fn launch(&self, ready: &Ready, name: &Name, record: &Record) -> Result<Run> {
         let groups = ready.cgroups.make(&record.id, &record.limits(), self.config.processes)?;
         let plan = self.plan_network(ready, record).await?;
+        // The kernel takes its time to remove the interface of the run before.
+        if matches!(plan.net, Net::Veth { .. }) && interface::slots().contains(&record.slot) {
+            interface::remove(record.slot)?;
+        }
         let spec = self.launch_spec(ready, name, record, Some(&plan), &groups, Purpose::Boot)?;
         let mut running = ready.launcher.start(face::LAUNCH, &spec.encode(), &[])?;
         let mut run = Self::birth(&mut running).await?;
@@ -375,6 +384,14 @@ impl Engine {
             }
         }
         Ok(all)
+    }
+}
+
+/// There is one machine, and it has no name.
+pub(crate) fn refuse_target(target: Option<&str>) -> Result<()> {
+    match target {
+        None => Ok(()),
+        Some(_) => Err(Error::unsupported(crate::KIND, "cluster members (--target)")),
     }
 }
 

@@ -15,6 +15,7 @@ use pixels_core::{
 use pixels_guest_api::host::TreeOp;
 
 use crate::engine::{Engine, Ready};
+use crate::lifecycle::refuse_target;
 use crate::record::{Checkpoint, Record};
 use crate::settings::Feature;
 use crate::store::fresh_id;
@@ -208,6 +209,7 @@ impl Engine {
         name: &Name,
         opts: CloneOpts,
     ) -> Result<Instance> {
+        refuse_target(opts.target.as_deref())?;
         let ready = self.ready()?;
         let seen = ready.record(source)?;
         if let Some(label) = label

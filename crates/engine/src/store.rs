@@ -54,11 +54,6 @@ impl Store {
         Ok(store)
     }
 
-    /// Where it is.
-    pub(crate) fn root(&self) -> &Path {
-        &self.root
-    }
-
     /// A path in it.
     pub(crate) fn at(&self, path: &str) -> PathBuf {
         self.root.join(path)

@@ -21,6 +21,7 @@
 //! ```
 
 mod ctx;
+pub mod engine;
 pub mod pty;
 pub mod rig;
 mod runner;

@@ -5,8 +5,6 @@
 //! decoded in this process into a stream (`pixels_guest_api::tree`) that another,
 //! confined process writes. No archive is unpacked by path anywhere.
 
-#![allow(dead_code, reason = "until the backend is put together")]
-
 mod apt;
 mod compress;
 mod debootstrap;

@@ -41,14 +41,15 @@ pub(crate) struct Child<'a> {
 impl Child<'_> {
     /// Does everything; returns only if it failed, or when file operations are over.
     pub(crate) fn run(self) -> i32 {
-        let status = self.status.as_raw_fd();
-        match self.become_pixel() {
-            Ok(code) => code,
-            Err(failed) => {
+        let told = fd::dup_from(self.status.as_raw_fd(), fd::STDERR + 1);
+        match (self.become_pixel(), told) {
+            (Ok(code), _) => code,
+            (Err(failed), Ok(told)) => {
                 let frame = [&[init::FAILED][..], &failed.encode()].concat();
-                let _ = fd::write_all(status, &frame);
+                let _ = fd::write_all(told.as_raw_fd(), &frame);
                 1
             }
+            (Err(_), Err(_)) => 1,
         }
     }
 

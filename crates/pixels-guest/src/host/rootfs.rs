@@ -39,8 +39,20 @@ pub(crate) fn scratch() -> io::Result<()> {
 }
 
 /// Mounts the overlay and answers it, still detached; in a scratch directory.
+///
+/// The trees are put in this process's own mounts first: the kernel lets nobody
+/// stack detached ones who is not privileged where they were detached.
 pub(crate) fn overlay(trees: &Trees, by_fd: bool) -> io::Result<OwnedFd> {
-    let root = if by_fd { with_fds(trees) } else { with_paths(trees) }?;
+    let mut names = Vec::with_capacity(trees.layers.len());
+    for (n, layer) in trees.layers.iter().enumerate() {
+        let name = n.to_string();
+        fs::create_dir(&name)?;
+        mount::attach(layer, &CString::new(name.as_str())?)?;
+        names.push(name);
+    }
+    fs::create_dir("up")?;
+    mount::attach(&trees.upper, c"up")?;
+    let root = if by_fd { with_fds(&names) } else { with_paths(&names) }?;
     // A work directory that could not be made turns the mount read-only, silently.
     if mount::is_read_only(root.as_raw_fd())? {
         return Err(io::Error::from_raw_os_error(libc::EROFS));
@@ -48,37 +60,25 @@ pub(crate) fn overlay(trees: &Trees, by_fd: bool) -> io::Result<OwnedFd> {
     Ok(root)
 }
 
-fn with_fds(trees: &Trees) -> io::Result<OwnedFd> {
+fn with_fds(names: &[String]) -> io::Result<OwnedFd> {
+    let open = |path: &str| mount::open_path(libc::AT_FDCWD, &CString::new(path)?);
     let config = mount::Config::open(c"overlay")?;
     config.set(c"source", c"pixels")?;
     config.flag(c"userxattr")?;
     // The highest comes first.
-    for layer in trees.layers.iter().rev() {
-        config.set_fd(c"lowerdir+", layer.as_raw_fd())?;
+    for name in names.iter().rev() {
+        config.set_fd(c"lowerdir+", open(name)?.as_raw_fd())?;
     }
-    let upper = mount::open_path(trees.upper.as_raw_fd(), c"tree")?;
-    let work = mount::open_path(trees.upper.as_raw_fd(), c"work")?;
-    config.set_fd(c"upperdir", upper.as_raw_fd())?;
-    config.set_fd(c"workdir", work.as_raw_fd())?;
+    config.set_fd(c"upperdir", open("up/tree")?.as_raw_fd())?;
+    config.set_fd(c"workdir", open("up/work")?.as_raw_fd())?;
     config.mount(mount::NODEV)
 }
 
-/// For kernels before 6.13: everything is put at a short path in the scratch
-/// directory first. The kernel takes one page of options, so this ends at about
-/// a thousand layers, beyond what overlayfs itself stacks.
-fn with_paths(trees: &Trees) -> io::Result<OwnedFd> {
-    let mut lower = String::new();
-    for (n, layer) in trees.layers.iter().enumerate().rev() {
-        let name = n.to_string();
-        fs::create_dir(&name)?;
-        mount::attach(layer, &CString::new(name.as_str())?)?;
-        if !lower.is_empty() {
-            lower.push(':');
-        }
-        lower.push_str(&name);
-    }
-    fs::create_dir("up")?;
-    mount::attach(&trees.upper, c"up")?;
+/// For kernels before 6.13. They take one page of options, so with these short
+/// names it ends at about a thousand layers, beyond what overlayfs itself stacks.
+fn with_paths(names: &[String]) -> io::Result<OwnedFd> {
+    let lower: Vec<&str> = names.iter().rev().map(String::as_str).collect();
+    let lower = lower.join(":");
     fs::create_dir("merged")?;
     let options = format!("userxattr,lowerdir={lower},upperdir=up/tree,workdir=up/work");
     mount::mount(c"overlay", c"merged", libc::MS_NODEV, &CString::new(options)?)?;

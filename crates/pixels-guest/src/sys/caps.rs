@@ -79,7 +79,7 @@ pub(crate) fn no_new_privileges() -> io::Result<()> {
 pub(crate) fn install_filter(program: &[u8]) -> io::Result<()> {
     let count = u16::try_from(program.len() / 8)
         .ok()
-        .filter(|n| *n > 0 && program.len() % 8 == 0)
+        .filter(|n| *n > 0 && program.len().is_multiple_of(8))
         .ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
     let instructions: Vec<libc::sock_filter> = program
         .chunks_exact(8)

@@ -80,7 +80,7 @@ pub(crate) fn receive(socket: RawFd, buf: &mut [u8]) -> io::Result<(usize, Vec<O
         while let Some(found) = header.as_ref() {
             if found.cmsg_level == libc::SOL_SOCKET && found.cmsg_type == libc::SCM_RIGHTS {
                 let data = libc::CMSG_DATA(header).cast::<RawFd>();
-                let len = found.cmsg_len as usize - libc::CMSG_LEN(0) as usize;
+                let len = found.cmsg_len - libc::CMSG_LEN(0) as usize;
                 for at in 0..len / size_of::<RawFd>() {
                     fds.push(OwnedFd::from_raw_fd(data.add(at).read_unaligned()));
                 }
