@@ -154,7 +154,7 @@ impl Engine {
         };
         note(&run)?;
         if plan.pasta {
-            run.pasta = Some(self.connect(ready, &run).await?);
+            run.pasta = Some(self.connect(ready, record, &run).await?);
             note(&run)?;
         }
         let begun = running.socket.write_all(&[GO]).await;
