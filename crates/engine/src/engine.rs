@@ -135,16 +135,16 @@ impl Engine {
     }
 
     /// What processes of pixels may do.
-    pub(crate) fn lockdown(&self) -> Result<Lockdown> {
-        Ok(Lockdown {
-            filters: seccomp::filters()?,
-            capabilities: match self.ready()?.owner {
+    pub(crate) fn lockdown(&self, owner: &Owner) -> Lockdown {
+        Lockdown {
+            filter: seccomp::filter(),
+            capabilities: match owner {
                 Owner::Root => CAPABILITIES,
                 Owner::User(_) => CAPABILITIES & !NET_RAW,
             },
             no_new_privs: self.config.no_new_privs,
             files: FILES,
-        })
+        }
     }
 }
 
