@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
 use super::routes::{self, Network};
+use super::subnet;
 use super::tool;
 
 const WHAT: &str = "connecting the pixel with pasta";
@@ -65,14 +66,28 @@ pub async fn attach(init: i32, mac: [u8; 6], dir: &Path) -> Result<Pasta> {
 }
 
 /// What is to be closed inside a pixel that pasta connects: the host's
-/// loopback and its own addresses, as they are now. The name servers given to
-/// the pixel stay open; the address that the pixel gets is its own in there.
+/// loopback and its own addresses as they are now, what root's pixels have and
+/// the addresses of links, which the host may have later. The name servers given
+/// to the pixel stay open; the address that the pixel gets is its own in there.
 pub fn closed(resolvers: &[IpAddr]) -> Vec<Network> {
-    let own = routes::own_addresses().into_iter();
-    let open = |ip: &Ipv4Addr| resolvers.contains(&IpAddr::V4(*ip));
+    let open = |network: &Network| {
+        resolvers.iter().any(|ip| match ip {
+            IpAddr::V4(ip) => Network::single(*ip).overlaps(network),
+            IpAddr::V6(_) => false,
+        })
+    };
     let loopback = Network { base: Ipv4Addr::new(127, 0, 0, 0), len: 8 };
-    let own = own.filter(|ip| !open(ip)).map(Network::single);
-    std::iter::once(loopback).chain(own).collect()
+    let links = Network { base: Ipv4Addr::new(169, 254, 0, 0), len: 16 };
+    let own = routes::own_addresses().into_iter().map(Network::single);
+    let others = [links, Network::single(super::GATEWAY)].into_iter();
+    let others = others.chain(Network::parse(subnet::DEFAULT));
+    let mut all = vec![loopback];
+    for network in own.chain(others) {
+        if !open(&network) && !all.contains(&network) {
+            all.push(network);
+        }
+    }
+    all
 }
 
 impl Pasta {

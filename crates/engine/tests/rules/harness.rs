@@ -50,8 +50,32 @@ pub fn as_root<F>(test: impl FnOnce(Lab) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    assert!(engine::is_root(), "this test looks at the host's side of pixels: run it as root");
-    anyone(&[], test);
+    as_root_with(&[], test);
+}
+
+/// The same with settings besides the usual ones.
+pub fn as_root_with<F>(settings: &[(&str, &str)], test: impl FnOnce(Lab) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    if needs_root() {
+        anyone(settings, test);
+    }
+}
+
+/// Whether this is root. Where an ordinary user was asked for (`rig/ordinary`),
+/// what needs root is left out.
+///
+/// # Panics
+/// If somebody else was not asked for.
+pub fn needs_root() -> bool {
+    if engine::is_root() {
+        return true;
+    }
+    let asked = std::env::var_os("PIXELS_TEST_ORDINARY").is_some();
+    assert!(asked, "this test looks at the host's side of pixels: run it as root");
+    eprintln!("left out for an ordinary user: it looks at the host's side of pixels");
+    false
 }
 
 /// Runs a test as whoever this is, with settings besides the usual ones.
