@@ -110,6 +110,13 @@ impl Store {
         if same(&file, &path) { Ok(Lock { file }) } else { Err(missing()) }
     }
 
+    /// A word that no other store of this machine has.
+    pub(crate) fn tag(&self) -> String {
+        use std::os::unix::fs::MetadataExt;
+        let meta = fs::metadata(&self.root);
+        meta.map_or_else(|_| "0".into(), |m| format!("{:x}.{:x}", m.dev(), m.ino()))
+    }
+
     /// Makes a directory for a pixel that nobody sees yet; locked.
     pub(crate) fn stage(&self, id: &str) -> Result<(PathBuf, Lock)> {
         let dir = self.at("pixels").join(format!(".new-{id}"));
@@ -201,11 +208,16 @@ impl Store {
     /// Makes a layer that `referrer` refers to, without its `fs`.
     pub(crate) fn begin_layer(&self, id: &str, referrer: &str) -> Result<()> {
         let dir = self.layer(id);
-        let made = (|| {
+        let make = || {
             DirBuilder::new().mode(0o700).create(&dir)?;
             DirBuilder::new().mode(0o700).create(dir.join("refs"))?;
             File::create(dir.join("refs").join(referrer)).map(drop)
-        })();
+        };
+        let made = match make() {
+            // Swept away in the moment in which nobody referred to it.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => make(),
+            made => made,
+        };
         made.map_err(|e| failed("make a layer", e))
     }
 
