@@ -9,6 +9,7 @@ use pixels_guest_api::host::{Lockdown, TreeOp, TreeSpec};
 
 use crate::background::Background;
 use crate::cgroup::Cgroups;
+use crate::failpoint;
 use crate::files::Unfinished;
 use crate::ids::Owner;
 use crate::image::{self, Images};
@@ -87,11 +88,12 @@ impl Engine {
         }
         let owner = Owner::current()?;
         let root = owner == Owner::Root;
+        let store = Store::open(&self.config.root)?;
         let made = Ready {
-            store: Store::open(&self.config.root)?,
+            store,
             launcher: Launcher::new()?,
             cgroups: match self.config.may(Feature::Cgroups) {
-                true => Cgroups::detect(root),
+                true => Cgroups::detect(root, Store::tag(&self.config.root)),
                 false => Cgroups::default(),
             },
             // Only the root of the file system's own namespace may map mounts.
@@ -109,7 +111,11 @@ impl Engine {
             return Ok(images);
         }
         let ready = self.ready()?;
-        let layers = Layers { ready: Arc::clone(ready), config: Arc::clone(&self.config) };
+        let layers = Layers {
+            ready: Arc::clone(ready),
+            config: Arc::clone(&self.config),
+            background: self.background.clone(),
+        };
         let config = &self.config;
         let settings = image::Settings::of_process(
             &config.image_server,
@@ -184,6 +190,7 @@ impl Ready {
             shift: self.owner.shift(),
             subvolumes: config.may(Feature::Subvolumes),
             op,
+            fail: failpoint::for_helpers(),
         }
     }
 }
