@@ -18,6 +18,8 @@ use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
+use crate::failpoint;
+
 /// The longest answer.
 const MAX_ANSWER: u32 = 1 << 20;
 
@@ -146,6 +148,7 @@ impl Running {
     pub(crate) async fn answer(&mut self, what: &str) -> Result<Answered> {
         let answered = read_answer(&mut self.socket).await.map_err(|e| match e.kind() {
             std::io::ErrorKind::UnexpectedEof => {
+                failpoint::helper_ended();
                 Error::backend(what, "the helper process ended without an answer")
             }
             _ => failed(what, e),
@@ -153,6 +156,15 @@ impl Running {
         match answered.kind {
             Answer::Failed => Err(said(&answered.payload)),
             _ => Ok(answered),
+        }
+    }
+
+    /// Lets it see that nobody waits for it, and waits until it is gone.
+    pub(crate) async fn abandon(self) {
+        let Self { socket, mut child } = self;
+        drop(socket);
+        if let Err(e) = child.wait().await {
+            tracing::debug!(%e, "a helper process is left to itself");
         }
     }
 

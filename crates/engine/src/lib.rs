@@ -16,6 +16,7 @@ mod background;
 mod cgroup;
 mod engine;
 mod exec;
+mod failpoint;
 mod files;
 mod ids;
 mod image;
@@ -35,6 +36,8 @@ mod still;
 mod store;
 mod sweep;
 mod terminal;
+mod unfinished;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
