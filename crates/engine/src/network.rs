@@ -56,12 +56,7 @@ impl Engine {
     }
 
     /// Lets pasta connect a pixel that exists and waits.
-    pub(crate) async fn connect(
-        &self,
-        ready: &Ready,
-        record: &Record,
-        run: &Run,
-    ) -> Result<Pasta> {
+    pub(crate) async fn connect(&self, ready: &Ready, record: &Record, run: &Run) -> Result<Pasta> {
         let init = i32::try_from(run.pid)
             .map_err(|e| Error::backend("connect the pixel", e.to_string()))?;
         let mac = subnet::mac(record.slot, record.id.as_bytes());
