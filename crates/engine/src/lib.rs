@@ -14,6 +14,7 @@
 
 mod background;
 mod cgroup;
+mod doctor;
 mod engine;
 mod exec;
 mod files;
@@ -22,6 +23,7 @@ mod image;
 mod launcher;
 mod layers;
 mod lifecycle;
+mod limits;
 #[doc(hidden)]
 pub mod net;
 mod network;
@@ -63,12 +65,20 @@ pub fn factory() -> Factory {
 impl Engine {
     /// What is lost on this machine, for people.
     fn notes(&self) -> BTreeMap<String, String> {
-        let lacks = self.ready().map(|ready| ready.cgroups.lacks()).unwrap_or_default();
-        if lacks.is_empty() {
-            return BTreeMap::new();
+        let mut notes = BTreeMap::new();
+        let Ok(ready) = self.ready() else { return notes };
+        let lacks = ready.cgroups.lacks();
+        if !lacks.is_empty() {
+            notes.insert("limits".into(), format!("not limited here: {}", lacks.join(", ")));
         }
-        let text = format!("not limited here: {}", lacks.join(", "));
-        BTreeMap::from([("limits".to_owned(), text)])
+        if let Some(why) = self.no_disk_limit(ready) {
+            notes.insert("disk limits".into(), format!("there is no limit on disk here: {why}"));
+        }
+        if ready.owner.store().is_some() {
+            let text = "from this host through pixels forward alone: addresses are not routable";
+            notes.insert("addresses".into(), text.into());
+        }
+        notes
     }
 
     /// The backend with these settings: `root` (where everything is kept),
@@ -163,8 +173,8 @@ impl Backend for Engine {
         self.sweep_leftovers().await
     }
 
-    async fn doctor(&self, _fix: bool) -> Vec<Finding> {
-        Vec::new()
+    async fn doctor(&self, fix: bool) -> Vec<Finding> {
+        self.findings(fix).await
     }
 
     fn capabilities(&self) -> Capabilities {

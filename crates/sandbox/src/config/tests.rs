@@ -132,6 +132,8 @@ fn defaults_are_the_documented_ones() {
     assert_eq!((c.provision.enabled, c.provision.devtools), (true, Devtools::All));
     assert_eq!(c.network.egress, pixels_core::EgressMode::Unrestricted);
     assert_eq!(c.incus.image_server, "https://images.linuxcontainers.org");
+    assert_eq!((c.local.subnet.as_str(), c.local.no_new_privs), ("10.209.0.0/16", false));
+    assert_eq!(c.local.root, None);
     let h = &c.incus.hardening;
     assert!(h.isolate_idmap && h.disable_guestapi && h.hard_memory_limit);
     assert_eq!(h.limit_processes, 8192);
