@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 use pixels_core::{Error, Finding, Level, size};
 use pixels_guest_api::host::TreeOp;
@@ -23,6 +24,8 @@ use crate::settings::Feature;
 const OLDEST: (u32, u32) = (5, 12);
 /// Less than an image and what is written to it take.
 const LITTLE: u64 = 2 << 30;
+/// How long a server may take to answer.
+const ANSWER: Duration = Duration::from_secs(5);
 /// The kernel's settings.
 const SYSCTL: &str = "/proc/sys";
 
@@ -50,6 +53,7 @@ impl Engine {
         out.extend(self.layering(ready));
         out.push(control_groups(&ready.cgroups, root, self.config.may(Feature::Cgroups)));
         out.extend(self.storage(ready));
+        out.push(server(&self.config.image_server).await);
         out.push(images(&Machine::of_process(), root));
         if self.config.network == Network::Open {
             out.extend(net::doctor::findings(root, &self.config.subnet, &self.config.dns).await);
@@ -191,8 +195,12 @@ fn user_namespaces(sysctl: &Path, root: bool) -> Vec<Finding> {
     // What follows restricts ordinary users alone.
     if !root && get("kernel/unprivileged_userns_clone") == Some(0) {
         out.push(
-            Finding::new(Level::Fail, check, "kernel.unprivileged_userns_clone is 0: root alone may make them")
-                .with_hint("as root: sysctl -w kernel.unprivileged_userns_clone=1"),
+            Finding::new(
+                Level::Fail,
+                check,
+                "kernel.unprivileged_userns_clone is 0: root alone may make them",
+            )
+            .with_hint("as root: sysctl -w kernel.unprivileged_userns_clone=1"),
         );
     }
     if !root && get("kernel/apparmor_restrict_unprivileged_userns") == Some(1) {
@@ -344,6 +352,24 @@ fn reflinks(dir: &Path) -> bool {
     rustix::io::write(&from, &[1; 4096]).is_ok() && rustix::fs::ioctl_ficlone(&to, &from).is_ok()
 }
 
+/// Whether somebody answers where images come from.
+async fn server(url: &str) -> Finding {
+    let check = "image server";
+    let parsed = url::Url::parse(url).ok();
+    let place = parsed.as_ref().and_then(|u| Some((u.host_str()?, u.port_or_known_default()?)));
+    let Some(place) = place else {
+        return Finding::new(Level::Fail, check, format!("{url} is no address"));
+    };
+    let why = match tokio::time::timeout(ANSWER, tokio::net::TcpStream::connect(place)).await {
+        Ok(Ok(_)) => return Finding::new(Level::Ok, check, format!("{url} answers")),
+        Ok(Err(e)) => e.to_string(),
+        Err(_) => "it does not answer".to_owned(),
+    };
+    Finding::new(Level::Warn, check, format!("{url} is out of reach: {why}")).with_hint(
+        "pixels image import takes docker:IMAGE, debootstrap:SUITE, archives and directories too",
+    )
+}
+
 fn images(machine: &Machine, root: bool) -> Finding {
     let check = "image fallback";
     let Some(suite) = machine.suite() else {
@@ -402,7 +428,10 @@ mod tests {
         assert_eq!(version((5, 10)).level, Level::Fail);
         assert_eq!(version((6, 1)).level, Level::Ok);
         assert_eq!(overlay("nodev\tsysfs\nnodev\toverlay\n", "").level, Level::Ok);
-        assert_eq!(overlay("nodev\tsysfs\n", "kernel/fs/overlayfs/overlay.ko.xz:\n").level, Level::Ok);
+        assert_eq!(
+            overlay("nodev\tsysfs\n", "kernel/fs/overlayfs/overlay.ko.xz:\n").level,
+            Level::Ok
+        );
         assert_eq!(overlay("", "").level, Level::Fail);
         assert_eq!(seccomp("kill_process errno allow\n").level, Level::Ok);
         assert_eq!(seccomp("").level, Level::Fail);

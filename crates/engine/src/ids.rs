@@ -148,6 +148,9 @@ mod tests {
         let taken = format!("me:{}:2\n", first - 1);
         assert_eq!(overlaps(&taken, passwd).as_deref(), Some("me"));
         assert_eq!(overlaps(&format!("me:{}:1\n", first - 1), passwd), None);
-        assert_eq!(overlaps("", &format!("{passwd}far:x:{last}:1::/:/bin/sh\n")).as_deref(), Some("far"));
+        assert_eq!(
+            overlaps("", &format!("{passwd}far:x:{last}:1::/:/bin/sh\n")).as_deref(),
+            Some("far")
+        );
     }
 }

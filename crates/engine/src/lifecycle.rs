@@ -53,8 +53,8 @@ impl Engine {
         self.check_limits(ready, &limits)?;
         self.make_way(&opts.name).await?;
         let image = opts.image.clone().unwrap_or_else(|| self.config.image.clone());
-        let layers = self.image_layers(&image, &opts.progress).await?;
-        let meta = Meta { origin: Some(image), ..opts.meta.clone() };
+        let (origin, layers) = self.image_layers(&image, &opts.progress).await?;
+        let meta = Meta { origin: Some(origin), ..opts.meta.clone() };
         opts.progress.phase("creating");
         let mut staged = self.stage(limits, &meta)?;
         staged.layers(&layers).await?;
@@ -86,7 +86,7 @@ impl Engine {
     /// The start of a new pixel that nobody sees yet.
     pub(crate) fn stage(&self, limits: Limits, meta: &Meta) -> Result<Staged> {
         let ready = self.ready()?;
-        let id = fresh_id();
+        let id = ready.store.pixel_id();
         let (dir, lock) = ready.store.stage(&id)?;
         let record = Record {
             version: VERSION,

@@ -22,7 +22,9 @@ impl Engine {
                 done.push(format!("the slot of a pixel that is gone ({slot})"));
             }
         }
-        for id in ready.cgroups.known() {
+        // Those of other stores are not ours to judge.
+        let mark = ready.store.mark();
+        for id in ready.cgroups.known().into_iter().filter(|id| id.starts_with(&mark)) {
             if !known.contains(&id) {
                 ready.cgroups.kill(&id);
                 ready.cgroups.remove(&id);

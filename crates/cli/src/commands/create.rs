@@ -48,7 +48,10 @@ impl Create {
             let (created, all) = names::settle(job.ui, outcomes);
             let unroutable = names::unroutable(&pixels);
             for (name, instance) in &created {
-                job.ui.note(format!("created {name}{} in {took}", names::place(instance, unroutable)));
+                job.ui.note(format!(
+                    "created {name}{} in {took}",
+                    names::place(instance, unroutable)
+                ));
             }
             if job.ui.json {
                 let backend = pixels.backend().kind();
