@@ -133,13 +133,13 @@ impl Engine {
     }
 
     /// What processes of pixels may do.
-    pub(crate) fn lockdown(&self) -> Result<Lockdown> {
-        Ok(Lockdown {
-            filters: seccomp::filters()?,
+    pub(crate) fn lockdown(&self) -> Lockdown {
+        Lockdown {
+            filter: seccomp::filter(),
             capabilities: CAPABILITIES,
             no_new_privs: self.config.no_new_privs,
             files: FILES,
-        })
+        }
     }
 }
 

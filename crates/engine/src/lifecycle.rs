@@ -215,7 +215,7 @@ impl Engine {
             resolv: network.map_or_else(String::new, |n| n.resolvers.resolv_conf()).into_bytes(),
             env: vec![format!("{IDENTITY_VARIABLE}={}", record.id).into_bytes()],
             cgroups: cgroup::bytes(groups),
-            lockdown: self.lockdown()?,
+            lockdown: self.lockdown(),
             net: network.map_or(Net::None, |n| n.net.clone()),
             purpose,
         })

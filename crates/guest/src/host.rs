@@ -98,9 +98,8 @@ pub enum Net {
 /// What a process of a pixel may do, the same for its init and for every exec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lockdown {
-    /// Seccomp filters, each a classic BPF program as the kernel takes it, in the
-    /// order of their installation.
-    pub filters: Vec<Vec<u8>>,
+    /// The seccomp filter, a classic BPF program as the kernel takes it.
+    pub filter: Vec<u8>,
     /// Capabilities that are kept, by number.
     pub capabilities: u64,
     /// Whether setuid programs gain nothing.
@@ -316,7 +315,7 @@ impl Put {
         self
     }
     fn lockdown(&mut self, v: &Lockdown) -> &mut Self {
-        self.list(&v.filters).u64(v.capabilities).flag(v.no_new_privs);
+        self.bytes(&v.filter).u64(v.capabilities).flag(v.no_new_privs);
         self.u64(v.files.0).u64(v.files.1)
     }
 }
@@ -368,7 +367,7 @@ impl<'a> Get<'a> {
     }
     fn lockdown(&mut self) -> Got<Lockdown> {
         Ok(Lockdown {
-            filters: self.list()?,
+            filter: self.bytes()?,
             capabilities: self.u64()?,
             no_new_privs: self.flag()?,
             files: (self.u64()?, self.u64()?),
@@ -560,7 +559,7 @@ mod tests {
 
     fn lockdown() -> Lockdown {
         Lockdown {
-            filters: vec![vec![1; 8], vec![]],
+            filter: vec![1; 8],
             capabilities: 0x8000_00a8_0425_fbff,
             no_new_privs: false,
             files: (1024, 1 << 20),
