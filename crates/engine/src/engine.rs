@@ -109,7 +109,11 @@ impl Engine {
             return Ok(images);
         }
         let ready = self.ready()?;
-        let layers = Layers { ready: Arc::clone(ready), config: Arc::clone(&self.config) };
+        let layers = Layers {
+            ready: Arc::clone(ready),
+            config: Arc::clone(&self.config),
+            background: self.background.clone(),
+        };
         let config = &self.config;
         let settings = image::Settings::of_process(
             &config.image_server,

@@ -13,6 +13,7 @@ use pixels_core::{Error, Result};
 use pixels_guest_api::face;
 use pixels_guest_api::host::TreeOp;
 
+use crate::background::Background;
 use crate::engine::Ready;
 use crate::image::Limits;
 use crate::image::layer::{LayerInProgress, LayerStore};
@@ -27,11 +28,14 @@ pub(crate) const MAKING: &str = "making";
 pub(crate) struct Layers {
     pub(crate) ready: Arc<Ready>,
     pub(crate) config: Arc<Config>,
+    pub(crate) background: Background,
 }
 
 /// One that is being written.
 struct InProgress {
     ready: Arc<Ready>,
+    config: Arc<Config>,
+    background: Background,
     id: String,
     input: Option<OwnedFd>,
     writer: Option<Running>,
@@ -62,6 +66,8 @@ impl LayerStore for Layers {
         let writer = ready.launcher.start(face::TREE, &spec, &[read.as_fd()])?;
         Ok(Box::new(InProgress {
             ready,
+            config: Arc::clone(&self.config),
+            background: self.background.clone(),
             id,
             input: Some(write),
             writer: Some(writer),
@@ -109,8 +115,21 @@ impl LayerInProgress for InProgress {
 
 impl Drop for InProgress {
     fn drop(&mut self) {
-        if !self.kept {
-            self.ready.store.release(&self.id, MAKING);
+        if self.kept {
+            return;
         }
+        self.ready.store.release(&self.id, MAKING);
+        // Whoever decodes the archive has the other end of its input, and goes on
+        // until nobody reads what it writes.
+        let child = self.writer.take().map(Running::end);
+        let (ready, config) = (Arc::clone(&self.ready), Arc::clone(&self.config));
+        self.background.spawn(async move {
+            if let Some(mut child) = child {
+                let _ = child.wait().await;
+            }
+            if let Err(e) = ready.take_trash_out(&config).await {
+                tracing::warn!(%e, "what was thrown away is still there; gc removes it");
+            }
+        });
     }
 }

@@ -22,7 +22,7 @@ use crate::network::Plan;
 use crate::policy;
 use crate::process::Handle;
 use crate::record::{self, Record, Run, VERSION};
-use crate::settings::Feature;
+use crate::settings::{Config, Feature};
 use crate::store::{Lock, SLOTS, fresh_id};
 
 /// How long the kernel may take to end the processes of a killed pixel.
@@ -319,16 +319,7 @@ impl Engine {
 
     /// Removes what was thrown away; answers how many things.
     pub(crate) async fn take_trash_out(&self) -> Result<usize> {
-        let ready = self.ready()?;
-        let trash = ready.store.trash();
-        if trash.is_empty() {
-            return Ok(0);
-        }
-        let dirs: Vec<Vec<u8>> =
-            trash.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect();
-        let count = dirs.len();
-        ready.launcher.tree(&ready.tree(&self.config, TreeOp::Remove { dirs }), &[]).await?;
-        Ok(count)
+        self.ready()?.take_trash_out(&self.config).await
     }
 
     /// A pixel as callers see it.
@@ -406,6 +397,19 @@ impl Ready {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Removes what was thrown away; answers how many things.
+    pub(crate) async fn take_trash_out(&self, config: &Config) -> Result<usize> {
+        let trash = self.store.trash();
+        if trash.is_empty() {
+            return Ok(0);
+        }
+        let dirs: Vec<Vec<u8>> =
+            trash.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect();
+        let count = dirs.len();
+        self.launcher.tree(&self.tree(config, TreeOp::Remove { dirs }), &[]).await?;
+        Ok(count)
     }
 
     /// Gives back what a removed pixel had.
