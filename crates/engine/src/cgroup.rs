@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use pixels_core::{Error, Limits, Result};
 
 use crate::launcher::failed;
+use crate::store::Store;
 
 const MOUNT: &str = "/sys/fs/cgroup";
 /// The group that all pixels' groups are in.
@@ -20,6 +21,8 @@ const MOST_CPUS: u64 = 65_536;
 /// The hierarchies that pixels are put in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Cgroups {
+    /// What the groups of this store's pixels begin with: there may be other stores.
+    tag: String,
     /// The version 2 hierarchy, and which controllers can be used in it.
     unified: Option<PathBuf>,
     controllers: Vec<String>,
@@ -29,7 +32,8 @@ pub(crate) struct Cgroups {
 
 impl Cgroups {
     /// What can be used here.
-    pub(crate) fn detect(root: bool) -> Self {
+    pub(crate) fn detect(root: bool, store: &Store) -> Self {
+        let tag = store.tag();
         let mount = Path::new(MOUNT);
         if mount.join("cgroup.controllers").exists() {
             let base = if root { Some(mount.to_owned()) } else { delegated(mount) };
@@ -41,7 +45,7 @@ impl Cgroups {
             enable(&base);
             enable(&dir);
             let controllers = words(&dir.join("cgroup.subtree_control"));
-            return Self { unified: Some(dir), controllers, first: Vec::new() };
+            return Self { tag, unified: Some(dir), controllers, first: Vec::new() };
         }
         if !root {
             return Self::default();
@@ -58,7 +62,7 @@ impl Cgroups {
                 first.push((name, dir));
             }
         }
-        Self { unified, controllers: Vec::new(), first }
+        Self { tag, unified, controllers: Vec::new(), first }
     }
 
     /// Makes a pixel's groups with its limits. What was left of an earlier run is
@@ -75,7 +79,7 @@ impl Cgroups {
             fs::write(dir.join(file), value)
                 .map_err(|e| Error::invalid(&format!("limit {file}"), value, &e.to_string()))
         };
-        if let Some(dir) = self.unified.as_ref().map(|d| d.join(id)) {
+        if let Some(dir) = self.in_unified(id) {
             let has = |name: &str| self.controllers.iter().any(|c| c == name);
             if let (Some(bytes), true) = (limits.memory, has("memory")) {
                 set(&dir, "memory.max", &bytes.to_string())?;
@@ -95,7 +99,7 @@ impl Cgroups {
             }
         }
         for (name, dir) in &self.first {
-            let dir = dir.join(id);
+            let dir = dir.join(self.group(id));
             match *name {
                 "memory" => {
                     if let Some(bytes) = limits.memory {
@@ -127,18 +131,30 @@ impl Cgroups {
     /// Where a pixel's groups are.
     pub(crate) fn dirs(&self, id: &str) -> Vec<PathBuf> {
         let first = self.first.iter().map(|(_, dir)| dir);
-        self.unified.iter().chain(first).map(|dir| dir.join(id)).collect()
+        self.unified.iter().chain(first).map(|dir| dir.join(self.group(id))).collect()
+    }
+
+    fn group(&self, id: &str) -> String {
+        format!("{}-{id}", self.tag)
+    }
+
+    fn in_unified(&self, id: &str) -> Option<PathBuf> {
+        self.unified.as_ref().map(|dir| dir.join(self.group(id)))
     }
 
     /// The groups whose processes can be frozen: one is enough.
     pub(crate) fn freezer(&self, id: &str) -> Option<PathBuf> {
-        let unified = self.unified.as_ref().map(|d| d.join(id));
-        let unified = unified.filter(|d| d.join("cgroup.freeze").exists());
+        let unified = self.in_unified(id).filter(|d| d.join("cgroup.freeze").exists());
         let first = || self.first.iter().find(|(name, _)| *name == "freezer");
-        unified.or_else(|| first().map(|(_, d)| d.join(id)))
+        unified.or_else(|| first().map(|(_, d)| d.join(self.group(id))))
     }
 
-    /// The ids of pixels that have groups.
+    /// Whether there is any such group.
+    pub(crate) fn freezes(&self) -> bool {
+        self.unified.is_some() || self.first.iter().any(|(name, _)| *name == "freezer")
+    }
+
+    /// The ids of this store's pixels that have groups.
     pub(crate) fn known(&self) -> Vec<String> {
         let mut ids: Vec<String> = self
             .unified
@@ -148,7 +164,11 @@ impl Cgroups {
             .flatten()
             .flatten()
             .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
-            .filter_map(|e| e.file_name().into_string().ok())
+            .filter_map(|e| {
+                let name = e.file_name().into_string().ok()?;
+                let (tag, id) = name.split_once('-')?;
+                (tag == self.tag).then(|| id.to_owned())
+            })
             .collect();
         ids.sort();
         ids.dedup();
@@ -157,8 +177,7 @@ impl Cgroups {
 
     /// Kills all that is in a pixel's groups.
     pub(crate) fn kill(&self, id: &str) {
-        let unified = self.unified.as_ref().map(|d| d.join(id));
-        if let Some(dir) = &unified
+        if let Some(dir) = self.in_unified(id)
             && fs::write(dir.join("cgroup.kill"), "1").is_ok()
         {
             return;

@@ -39,6 +39,10 @@ const CAPABILITIES: u64 = 1 // CHOWN
     | 1 << 29 // AUDIT_WRITE
     | 1 << 31; // SETFCAP
 
+/// Not for an ordinary user's pixels: what pasta makes of packets made by hand
+/// reaches the host's own loopback.
+const NET_RAW: u64 = 1 << 13;
+
 /// Open files of a process: what a login on a current system gives.
 const FILES: (u64, u64) = (1024, 524_288);
 
@@ -87,17 +91,18 @@ impl Engine {
         }
         let owner = Owner::current()?;
         let root = owner == Owner::Root;
+        let store = Store::open(&self.config.root)?;
         let made = Ready {
-            store: Store::open(&self.config.root)?,
             launcher: Launcher::new()?,
             cgroups: match self.config.may(Feature::Cgroups) {
-                true => Cgroups::detect(root),
+                true => Cgroups::detect(root, &store),
                 false => Cgroups::default(),
             },
             // Only the root of the file system's own namespace may map mounts.
             idmap: root && kernel() >= (5, 19) && self.config.may(Feature::Idmap),
             fd_layers: kernel() >= (6, 13) && self.config.may(Feature::FdLayers),
             owner,
+            store,
         };
         // Another thread may have been first.
         Ok(self.ready.get_or_init(|| Arc::new(made)))
@@ -137,13 +142,16 @@ impl Engine {
     }
 
     /// What processes of pixels may do.
-    pub(crate) fn lockdown(&self) -> Lockdown {
-        Lockdown {
+    pub(crate) fn lockdown(&self) -> Result<Lockdown> {
+        Ok(Lockdown {
             filter: seccomp::filter(),
-            capabilities: CAPABILITIES,
+            capabilities: match self.ready()?.owner {
+                Owner::Root => CAPABILITIES,
+                Owner::User(_) => CAPABILITIES & !NET_RAW,
+            },
             no_new_privs: self.config.no_new_privs,
             files: FILES,
-        }
+        })
     }
 }
 

@@ -47,6 +47,7 @@ use pixels_core::{
     Name, Progress, Result, Settings, Snapshot, StopOpts,
 };
 
+use crate::ids::Owner;
 use crate::settings::Config;
 
 pub use engine::Engine;
@@ -65,8 +66,8 @@ pub fn factory() -> Factory {
 impl Engine {
     /// What is lost on this machine, for people.
     fn notes(&self) -> BTreeMap<String, String> {
+        let Ok(ready) = self.ready() else { return BTreeMap::new() };
         let mut notes = BTreeMap::new();
-        let Ok(ready) = self.ready() else { return notes };
         let lacks = ready.cgroups.lacks();
         if !lacks.is_empty() {
             notes.insert("limits".into(), format!("not limited here: {}", lacks.join(", ")));
@@ -74,11 +75,23 @@ impl Engine {
         if let Some(why) = self.no_disk_limit(ready) {
             notes.insert("disk limits".into(), format!("there is no limit on disk here: {why}"));
         }
-        if ready.owner.store().is_some() {
-            let text = "from this host through pixels forward alone: addresses are not routable";
-            notes.insert("addresses".into(), text.into());
+        if !ready.cgroups.freezes() {
+            let text = "a checkpoint of a running pixel stops its processes with signals, \
+                which they can notice: there is no control group to freeze";
+            notes.insert("freezer".into(), text.into());
+        }
+        if ready.owner != Owner::Root {
+            let text = "an ordinary user's pixels have no address that this machine reaches, \
+                and no raw sockets";
+            notes.insert("network".into(), text.into());
         }
         notes
+    }
+
+    /// Whether pixels have addresses of their own.
+    fn routable(&self) -> bool {
+        let open = self.config.network == net::Network::Open;
+        open && self.ready().is_ok_and(|ready| ready.owner == Owner::Root)
     }
 
     /// The backend with these settings: `root` (where everything is kept),
@@ -187,6 +200,7 @@ impl Backend for Engine {
             files_when_stopped: true,
             byte_exact_exec: true,
             cluster: false,
+            routable: self.routable(),
             notes: self.notes(),
         }
     }

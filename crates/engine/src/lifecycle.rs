@@ -86,7 +86,7 @@ impl Engine {
     /// The start of a new pixel that nobody sees yet.
     pub(crate) fn stage(&self, limits: Limits, meta: &Meta) -> Result<Staged> {
         let ready = self.ready()?;
-        let id = ready.store.pixel_id();
+        let id = fresh_id();
         let (dir, lock) = ready.store.stage(&id)?;
         let record = Record {
             version: VERSION,
@@ -155,7 +155,7 @@ impl Engine {
         };
         note(&run)?;
         if plan.pasta {
-            run.pasta = Some(self.connect(ready, &run).await?);
+            run.pasta = Some(self.connect(ready, record, &run).await?);
             note(&run)?;
         }
         let begun = running.socket.write_all(&[GO]).await;
@@ -215,7 +215,7 @@ impl Engine {
             resolv: network.map_or_else(String::new, |n| n.resolvers.resolv_conf()).into_bytes(),
             env: vec![format!("{IDENTITY_VARIABLE}={}", record.id).into_bytes()],
             cgroups: cgroup::bytes(groups),
-            lockdown: self.lockdown(),
+            lockdown: self.lockdown()?,
             net: network.map_or(Net::None, |n| n.net.clone()),
             purpose,
         })

@@ -15,27 +15,31 @@ impl Engine {
         let mut done = Vec::new();
         self.half_made(ready, &mut done).await?;
         staged(ready, &mut done);
+        // What there is first, then whose it is: what came in between belongs to somebody.
+        let (slots, groups) = (ready.store.slots(), ready.cgroups.known());
+        let layers = referred(ready);
         let known = self.known(ready)?;
-        for (slot, id) in ready.store.slots() {
+        for (slot, id) in slots {
             if !known.contains(&id) {
                 ready.store.free_slot(slot, &id);
                 done.push(format!("the slot of a pixel that is gone ({slot})"));
             }
         }
-        // Those of other stores are not ours to judge.
-        let mark = ready.store.mark();
-        for id in ready.cgroups.known().into_iter().filter(|id| id.starts_with(&mark)) {
+        for id in groups {
             if !known.contains(&id) {
                 ready.cgroups.kill(&id);
                 ready.cgroups.remove(&id);
                 done.push("the control group of a pixel that is gone".into());
             }
         }
-        self.layers(ready, &known, &mut done)?;
+        self.layers(ready, layers, &known, &mut done)?;
         done.extend(self.images()?.sweep()?);
-        match self.take_trash_out().await? {
-            0 => {}
-            n => done.push(format!("{n} things that were thrown away")),
+        // What others have just thrown away they are removing themselves.
+        let trash = ready.store.trash();
+        let left = trash.iter().filter(|path| lies_there(path)).count();
+        self.take_trash_out().await?;
+        if left > 0 {
+            done.push(format!("{left} things that were thrown away"));
         }
         Ok(done)
     }
@@ -60,15 +64,16 @@ impl Engine {
     /// The ids of everything that may refer to a layer.
     fn known(&self, ready: &Ready) -> Result<BTreeSet<String>> {
         let mut known = BTreeSet::new();
-        for name in ready.store.names()? {
-            if let Ok(Some(record)) = read_record(&ready.store.pixel(&name)) {
-                known.insert(record.id);
-            }
-        }
         // Those that are being made are known by their directory's name.
         for entry in fs::read_dir(ready.store.at("pixels")).into_iter().flatten().flatten() {
             if let Some(id) = entry.file_name().to_str().and_then(|n| n.strip_prefix(".new-")) {
                 known.insert(id.to_owned());
+            }
+        }
+        // After those: one gets its name in between, but never gives it back.
+        for name in ready.store.names()? {
+            if let Ok(Some(record)) = read_record(&ready.store.pixel(&name)) {
+                known.insert(record.id);
             }
         }
         Ok(known)
@@ -78,12 +83,17 @@ impl Engine {
     fn layers(
         &self,
         ready: &Ready,
+        layers: Vec<(String, Option<Vec<String>>)>,
         known: &BTreeSet<String>,
         done: &mut Vec<String>,
     ) -> Result<()> {
         let needed = needed(ready)?;
-        for layer in ready.store.layers() {
-            let Some(referrers) = ready.store.referrers(&layer) else {
+        for (layer, referrers) in layers {
+            let Some(referrers) = referrers else {
+                // Its first reference comes a moment after it.
+                if ready.store.referrers(&layer).is_some() {
+                    continue;
+                }
                 ready.store.throw_away(&ready.store.layer(&layer));
                 done.push("a layer that nothing uses".into());
                 continue;
@@ -106,6 +116,12 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// All layers with those who refer to them.
+fn referred(ready: &Ready) -> Vec<(String, Option<Vec<String>>)> {
+    let all = ready.store.layers().into_iter();
+    all.map(|id| (id.clone(), ready.store.referrers(&id))).collect()
 }
 
 /// What every pixel needs that nobody is changing right now.
@@ -145,6 +161,13 @@ fn staged(ready: &Ready, done: &mut Vec<String>) {
             done.push("a pixel that never got its name".into());
         }
     }
+}
+
+/// Whether it was thrown away a while ago.
+fn lies_there(path: &std::path::Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let now = jiff::Timestamp::now().as_second();
+    fs::symlink_metadata(path).is_ok_and(|meta| now - meta.ctime() > 60)
 }
 
 /// Whether nobody can still be in the middle of making it.

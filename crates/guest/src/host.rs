@@ -180,6 +180,8 @@ pub enum Run {
     /// One connection to this port of the pixel's own 127.0.0.1, sent back over
     /// the socket.
     Dial(u16),
+    /// Everything is stopped, which the answer says, until the socket ends.
+    Pause,
 }
 
 /// Request of the face `enter`.
@@ -475,6 +477,7 @@ impl EnterSpec {
             }
             Run::Files(idle) => out.u8(1).u32(*idle),
             Run::Dial(port) => out.u8(2).u32((*port).into()),
+            Run::Pause => out.u8(3),
         };
         out.0
     }
@@ -497,6 +500,7 @@ impl EnterSpec {
                 },
                 1 => Run::Files(r.u32()?),
                 2 => Run::Dial(r.u16()?),
+                3 => Run::Pause,
                 _ => return Err(Malformed),
             },
         };
@@ -611,6 +615,7 @@ mod tests {
             Run::Exec { request: vec![], terminal: None },
             Run::Files(9),
             Run::Dial(8080),
+            Run::Pause,
         ] {
             let enter =
                 EnterSpec { pid: 5, start_time: 6, cgroups: vec![], lockdown: lockdown(), run };

@@ -61,9 +61,9 @@ pub fn settle<T>(ui: Ui, outcomes: Vec<Outcome<T>>) -> (Vec<(Name, T)>, bool) {
 /// What stands for the address of a running pixel that has none for this host.
 pub const UNROUTABLE: &str = "not routable";
 
-/// Whether the backend's pixels have addresses that this host cannot reach.
+/// Whether this host cannot reach the backend's pixels under addresses.
 pub fn unroutable(pixels: &Pixels) -> bool {
-    pixels.backend().capabilities().notes.contains_key("addresses")
+    !pixels.backend().capabilities().routable
 }
 
 /// Where a pixel is reached, in brackets; nothing where that is not known.

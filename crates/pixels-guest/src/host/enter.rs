@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use pixels_guest_api::ExecRequest;
 use pixels_guest_api::host::{Answer, EnterSpec, Run};
 
-use super::{Call, Failed, Step, answer, cgroup, launch, lockdown, malformed, receive};
+use super::{Call, Failed, Step, answer, cgroup, launch, lockdown, malformed, pause, receive};
 use crate::sys::process::{self, End, Fork, Pid, Waited};
 use crate::sys::{fd, mount, ns, signal, socket, tty};
 use crate::{dial, exec, files};
@@ -40,6 +40,7 @@ pub(crate) fn run() -> i32 {
             let idle = std::time::Duration::from_millis(idle.into());
             child(move || files::serve(served.as_raw_fd(), Some(idle)))
         }
+        Run::Pause => child(|| pause::pause(&socket)),
         Run::Dial(port) => {
             let stream = dial::connect(port).step("connect")?;
             socket::send(socket.as_raw_fd(), &[Answer::Done.byte()], &[stream.as_raw_fd()])

@@ -9,6 +9,7 @@ mod enter;
 mod launch;
 mod lockdown;
 mod mounts;
+mod pause;
 mod rootfs;
 mod store;
 mod tree;
