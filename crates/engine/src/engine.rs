@@ -131,12 +131,15 @@ impl Engine {
     }
 
     /// The layers of an image, the lowest first; fetched where it is not at hand.
+    /// And what it is, which is not `name` where another stands in for it.
     pub(crate) async fn image_layers(
         &self,
         name: &str,
         progress: &Progress,
-    ) -> Result<Vec<String>> {
-        Ok(self.images()?.resolve(name, progress).await?.layers)
+    ) -> Result<(String, Vec<String>)> {
+        let image = self.images()?.resolve(name, progress).await?;
+        let own = image.source == name || image.answers_to(name);
+        Ok((if own { name.to_owned() } else { image.source }, image.layers))
     }
 
     /// What processes of pixels may do.

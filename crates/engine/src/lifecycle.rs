@@ -48,15 +48,16 @@ impl Engine {
         }
         refuse_target(opts.target.as_deref())?;
         let ready = self.ready()?;
-        self.make_way(&opts.name).await?;
-        let image = opts.image.clone().unwrap_or_else(|| self.config.image.clone());
-        let layers = self.image_layers(&image, &opts.progress).await?;
         let limits = Limits {
             cpu: opts.cpu.clone().or_else(|| self.config.cpu.clone()),
             memory: opts.memory.or(self.config.memory),
             disk: opts.disk.or(self.config.disk),
         };
-        let meta = Meta { origin: Some(image), ..opts.meta.clone() };
+        self.check_limits(ready, &limits)?;
+        self.make_way(&opts.name).await?;
+        let image = opts.image.clone().unwrap_or_else(|| self.config.image.clone());
+        let (origin, layers) = self.image_layers(&image, &opts.progress).await?;
+        let meta = Meta { origin: Some(origin), ..opts.meta.clone() };
         opts.progress.phase("creating");
         let mut staged = self.stage(limits, &meta)?;
         staged.layers(&layers).await?;
