@@ -326,13 +326,15 @@ impl Engine {
             self.halt(ready, name, record, &kill).await?;
         }
         // From here on the name is free. Its references and its slot are found by
-        // `sweep` if this process dies now.
+        // `sweep` if this process dies now, and not before.
+        let apart = ready.store.making().ok();
         ready.store.throw_away(&dir);
         failpoint::at("pixel-thrown-away");
         drop(lock);
         if let Some(record) = &record {
             ready.discard(record);
         }
+        drop(apart);
         self.empty_trash();
         Ok(())
     }
@@ -504,10 +506,14 @@ impl Drop for Staged {
                 }
                 ready.cgroups.kill(&record.id);
                 ready.cgroups.remove(&record.id).await;
+            }
+            let apart = ready.store.making().ok();
+            if lock.is_ok() {
                 ready.store.throw_away(&dir);
             }
             drop(lock);
             ready.discard(&record);
+            drop(apart);
             engine.empty_trash();
         });
     }

@@ -129,8 +129,9 @@ impl Store {
     }
 
     /// Held by whoever makes something that looks like a dead process's until it
-    /// is whole; `sweep` waits for them all.
-    fn making(&self) -> io::Result<File> {
+    /// is whole, or takes something apart that does; `sweep` waits for them all.
+    /// Not to be held while anything is awaited.
+    pub(crate) fn making(&self) -> io::Result<File> {
         let file = self.door()?;
         file.lock_shared()?;
         Ok(file)
@@ -211,13 +212,15 @@ impl Store {
         self.root.join("slots").join(slot.to_string())
     }
 
-    /// Gives a slot back, if it is that pixel's.
-    pub(crate) fn free_slot(&self, slot: u32, id: &str) {
+    /// Gives a slot back, if it is that pixel's; answers whether it was.
+    pub(crate) fn free_slot(&self, slot: u32, id: &str) -> bool {
         let path = self.slot(slot);
-        if fs::read_link(&path).is_ok_and(|owner| owner.as_os_str() == id) {
-            let _ = fs::remove_file(path);
+        let freed = fs::read_link(&path).is_ok_and(|owner| owner.as_os_str() == id)
+            && fs::remove_file(path).is_ok();
+        if freed {
             failpoint::at("slot-freed");
         }
+        freed
     }
 
     /// All slots that are taken, with their owners.

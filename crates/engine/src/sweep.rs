@@ -23,10 +23,14 @@ impl Engine {
         drop(making);
         if let Some(known) = known(ready)? {
             for (slot, id) in slots.into_iter().filter(|(_, id)| !known.contains(id)) {
-                ready.store.free_slot(slot, &id);
-                done.push(format!("the slot of a pixel that is gone ({slot})"));
+                if ready.store.free_slot(slot, &id) {
+                    done.push(format!("the slot of a pixel that is gone ({slot})"));
+                }
             }
             for id in groups.into_iter().filter(|id| !known.contains(id)) {
+                if !ready.cgroups.dirs(&id).iter().any(|dir| dir.exists()) {
+                    continue;
+                }
                 ready.cgroups.kill(&id);
                 ready.cgroups.remove(&id).await;
                 done.push("the control group of a pixel that is gone".into());
@@ -103,8 +107,9 @@ fn references(ready: &Ready, done: &mut Vec<String>) -> Vec<(String, String)> {
 }
 
 fn release(ready: &Ready, layer: &str, referrer: &str, done: &mut Vec<String>) {
+    let there = ready.store.layer(layer).exists();
     ready.store.release(layer, referrer);
-    if !ready.store.layer(layer).exists() {
+    if there && !ready.store.layer(layer).exists() {
         done.push("a layer that nothing uses".into());
     }
 }
