@@ -9,6 +9,7 @@ use pixels_guest_api::host::{Lockdown, TreeOp, TreeSpec};
 
 use crate::background::Background;
 use crate::cgroup::Cgroups;
+use crate::failpoint;
 use crate::files::Unfinished;
 use crate::ids::Owner;
 use crate::image::{self, Images};
@@ -93,16 +94,16 @@ impl Engine {
         let root = owner == Owner::Root;
         let store = Store::open(&self.config.root)?;
         let made = Ready {
+            store,
             launcher: Launcher::new()?,
             cgroups: match self.config.may(Feature::Cgroups) {
-                true => Cgroups::detect(root, &store),
+                true => Cgroups::detect(root, Store::tag(&self.config.root)),
                 false => Cgroups::default(),
             },
             // Only the root of the file system's own namespace may map mounts.
             idmap: root && kernel() >= (5, 19) && self.config.may(Feature::Idmap),
             fd_layers: kernel() >= (6, 13) && self.config.may(Feature::FdLayers),
             owner,
-            store,
         };
         // Another thread may have been first.
         Ok(self.ready.get_or_init(|| Arc::new(made)))
@@ -199,6 +200,7 @@ impl Ready {
             shift: self.owner.shift(),
             subvolumes: config.may(Feature::Subvolumes),
             op,
+            fail: failpoint::for_helpers(),
         }
     }
 }

@@ -35,6 +35,8 @@ impl Engine {
     ) -> Result<Running> {
         let ready = self.ready()?;
         let (record, process) = ready.running(name, needs)?;
+        self.watch(ready, name, &record, &process);
+        self.wake(ready, name, &record);
         let spec = EnterSpec {
             pid: process.pid,
             start_time: process.start_time,

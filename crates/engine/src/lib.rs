@@ -17,6 +17,7 @@ mod cgroup;
 mod doctor;
 mod engine;
 mod exec;
+mod failpoint;
 mod files;
 mod ids;
 mod image;
@@ -37,6 +38,8 @@ mod still;
 mod store;
 mod sweep;
 mod terminal;
+mod unfinished;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

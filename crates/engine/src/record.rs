@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use jiff::Timestamp;
@@ -11,6 +11,7 @@ use pixels_core::{EgressMode, Limits, Meta};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::failpoint;
 use crate::net::pasta::Pasta;
 
 /// The form of these files.
@@ -130,17 +131,48 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
 
 /// Replaces a file whole. With `keep` it is on disk when this returns.
 pub(crate) fn write<T: Serialize>(path: &Path, value: &T, keep: bool) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = File::create(&new)?;
-    file.write_all(&serde_json::to_vec(value)?)?;
+    prepare(path, value, keep)?.commit()
+}
+
+/// A file's new content beside it. Dropped, it goes.
+pub(crate) struct Prepared {
+    path: PathBuf,
+    keep: bool,
+}
+
+/// Writes all but the name of a file that is to be replaced: what can fail for
+/// want of room.
+pub(crate) fn prepare<T: Serialize>(path: &Path, value: &T, keep: bool) -> io::Result<Prepared> {
+    let bytes = serde_json::to_vec(value)?;
+    let prepared = Prepared { path: path.to_owned(), keep };
+    let mut file = File::create(prepared.new())?;
+    file.write_all(&bytes)?;
     if keep {
         file.sync_data()?;
     }
-    drop(file);
-    fs::rename(&new, path)?;
-    match (keep, path.parent()) {
-        (true, Some(dir)) => File::open(dir)?.sync_data(),
-        _ => Ok(()),
+    failpoint::at("record-begun");
+    Ok(prepared)
+}
+
+impl Prepared {
+    fn new(&self) -> PathBuf {
+        self.path.with_extension("new")
+    }
+
+    /// Replaces the file.
+    pub(crate) fn commit(self) -> io::Result<()> {
+        fs::rename(self.new(), &self.path)?;
+        failpoint::at("record-written");
+        match (self.keep, self.path.parent()) {
+            (true, Some(dir)) => File::open(dir)?.sync_data(),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(self.new());
     }
 }
 
