@@ -100,11 +100,10 @@ pub(crate) fn file_system(path: &Path) -> Option<String> {
     }
     // Subvolumes have numbers that no mount has: then the mount that it lies below.
     let there = fs::canonicalize(there).ok()?;
-    let below = there.ancestors().find_map(|dir| {
+    there.ancestors().find_map(|dir| {
         let point = dir.to_str()?;
         kind_of(&table, |_, mounted| mounted == point)
-    });
-    below
+    })
 }
 
 /// The type in the last line of mountinfo (proc_pid_mountinfo(5)) that `fits`
