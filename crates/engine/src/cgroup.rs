@@ -15,10 +15,10 @@ const MOUNT: &str = "/sys/fs/cgroup";
 /// The group that all pixels' groups are in.
 const PARENT: &str = "pixels";
 
-/// More than any kernel runs on; what is multiplied with it does not overflow.
-const MOST_CPUS: u64 = 65_536;
 /// How long killed processes may stay in their groups.
 const EMPTY: Duration = Duration::from_secs(2);
+/// More than any kernel runs on; what is multiplied with it does not overflow.
+const MOST_CPUS: u64 = 65_536;
 
 /// The hierarchies that pixels are put in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

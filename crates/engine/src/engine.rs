@@ -143,16 +143,16 @@ impl Engine {
     }
 
     /// What processes of pixels may do.
-    pub(crate) fn lockdown(&self) -> Result<Lockdown> {
-        Ok(Lockdown {
+    pub(crate) fn lockdown(&self, owner: &Owner) -> Lockdown {
+        Lockdown {
             filter: seccomp::filter(),
-            capabilities: match self.ready()?.owner {
+            capabilities: match owner {
                 Owner::Root => CAPABILITIES,
                 Owner::User(_) => CAPABILITIES & !NET_RAW,
             },
             no_new_privs: self.config.no_new_privs,
             files: FILES,
-        })
+        }
     }
 }
 

@@ -175,7 +175,7 @@ impl Engine {
         note(&run)?;
         failpoint::at("run-written");
         if plan.pasta {
-            run.pasta = Some(self.connect(ready, record, &run).await?);
+            run.pasta = Some(self.connect(ready, name, record, &run).await?);
             note(&run)?;
         }
         let begun = running.socket.write_all(&[GO]).await;
@@ -238,7 +238,7 @@ impl Engine {
             resolv: network.map_or_else(String::new, |n| n.resolvers.resolv_conf()).into_bytes(),
             env: vec![format!("{IDENTITY_VARIABLE}={}", record.id).into_bytes()],
             cgroups: cgroup::bytes(groups),
-            lockdown: self.lockdown()?,
+            lockdown: self.lockdown(&ready.owner),
             net: network.map_or(Net::None, |n| n.net.clone()),
             purpose,
             fail: failpoint::for_helpers(),

@@ -54,6 +54,7 @@ fn sample(key: &Key, n: usize) -> (String, String) {
         Kind::Addresses => same(&format!("10.0.0.{n},::1")),
         Kind::Devtools => same(&format!("node@{n},mise")),
         Kind::Prefix => same(&format!("p{n}-")),
+        Kind::Subnet => same(&format!("10.{n}.0.0/16")),
     }
 }
 
