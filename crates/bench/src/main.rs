@@ -7,6 +7,7 @@
 
 mod figures;
 mod floor;
+mod local;
 mod measure;
 mod report;
 
@@ -31,10 +32,15 @@ fn main() -> ExitCode {
 fn run() -> Result<bool> {
     let binary = std::env::args_os().nth(1).map(PathBuf::from);
     let binary = binary.context("the path of the pixels binary is the first argument")?;
-    let only: Vec<String> = std::env::args().skip(2).collect();
-    let rig = Rig::server()?;
+    let mut only: Vec<String> = std::env::args().skip(2).collect();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    if only.first().is_some_and(|o| o == "local") {
+        let figures = runtime.block_on(local::all(&binary, &only.split_off(1)))?;
+        report::print(&figures);
+        return Ok(figures.iter().all(|f| f.holds()));
+    }
+    let rig = Rig::server()?;
     runtime.block_on(async {
         let bench = measure::Bench::new(&binary, rig)?;
         let base = bench.prepare().await?;

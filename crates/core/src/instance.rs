@@ -219,6 +219,8 @@ pub struct Capabilities {
     pub byte_exact_exec: bool,
     /// More than one host.
     pub cluster: bool,
+    /// A running pixel has an address at which this machine reaches it.
+    pub routable: bool,
     /// Notes for a person: what is lost here and why, key to sentence.
     pub notes: BTreeMap<String, String>,
 }

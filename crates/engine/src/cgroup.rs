@@ -145,6 +145,11 @@ impl Cgroups {
         unified.or_else(|| first().map(|(_, d)| self.group(d, id)))
     }
 
+    /// Whether there is any such group.
+    pub(crate) fn freezes(&self) -> bool {
+        self.unified.is_some() || self.first.iter().any(|(name, _)| *name == "freezer")
+    }
+
     /// The ids of pixels that have groups.
     pub(crate) fn known(&self) -> Vec<String> {
         let mut ids: Vec<String> = self

@@ -40,6 +40,10 @@ const CAPABILITIES: u64 = 1 // CHOWN
     | 1 << 29 // AUDIT_WRITE
     | 1 << 31; // SETFCAP
 
+/// Not for an ordinary user's pixels: what pasta makes of packets made by hand
+/// reaches the host's own loopback.
+const NET_RAW: u64 = 1 << 13;
+
 /// Open files of a process: what a login on a current system gives.
 const FILES: (u64, u64) = (1024, 524_288);
 
@@ -138,8 +142,11 @@ impl Engine {
     /// What processes of pixels may do.
     pub(crate) fn lockdown(&self) -> Result<Lockdown> {
         Ok(Lockdown {
-            filters: seccomp::filters()?,
-            capabilities: CAPABILITIES,
+            filter: seccomp::filter(),
+            capabilities: match self.ready()?.owner {
+                Owner::Root => CAPABILITIES,
+                Owner::User(_) => CAPABILITIES & !NET_RAW,
+            },
             no_new_privs: self.config.no_new_privs,
             files: FILES,
         })

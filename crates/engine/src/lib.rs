@@ -48,6 +48,7 @@ use pixels_core::{
     Name, Progress, Result, Settings, Snapshot, StopOpts,
 };
 
+use crate::ids::Owner;
 use crate::settings::Config;
 
 pub use engine::Engine;
@@ -66,12 +67,29 @@ pub fn factory() -> Factory {
 impl Engine {
     /// What is lost on this machine, for people.
     fn notes(&self) -> BTreeMap<String, String> {
-        let lacks = self.ready().map(|ready| ready.cgroups.lacks()).unwrap_or_default();
-        if lacks.is_empty() {
-            return BTreeMap::new();
+        let Ok(ready) = self.ready() else { return BTreeMap::new() };
+        let mut notes = BTreeMap::new();
+        let lacks = ready.cgroups.lacks();
+        if !lacks.is_empty() {
+            notes.insert("limits".into(), format!("not limited here: {}", lacks.join(", ")));
         }
-        let text = format!("not limited here: {}", lacks.join(", "));
-        BTreeMap::from([("limits".to_owned(), text)])
+        if !ready.cgroups.freezes() {
+            let text = "a checkpoint of a running pixel stops its processes with signals, \
+                which they can notice: there is no control group to freeze";
+            notes.insert("freezer".into(), text.into());
+        }
+        if ready.owner != Owner::Root {
+            let text = "an ordinary user's pixels have no address that this machine reaches, \
+                and no raw sockets";
+            notes.insert("network".into(), text.into());
+        }
+        notes
+    }
+
+    /// Whether pixels have addresses of their own.
+    fn routable(&self) -> bool {
+        let open = self.config.network == net::Network::Open;
+        open && self.ready().is_ok_and(|ready| ready.owner == Owner::Root)
     }
 
     /// The backend with these settings: `root` (where everything is kept),
@@ -180,6 +198,7 @@ impl Backend for Engine {
             files_when_stopped: true,
             byte_exact_exec: true,
             cluster: false,
+            routable: self.routable(),
             notes: self.notes(),
         }
     }

@@ -174,7 +174,7 @@ impl Engine {
         note(&run)?;
         failpoint::at("run-written");
         if plan.pasta {
-            run.pasta = Some(self.connect(ready, &run).await?);
+            run.pasta = Some(self.connect(ready, record, &run).await?);
             note(&run)?;
         }
         let begun = running.socket.write_all(&[GO]).await;

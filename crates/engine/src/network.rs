@@ -56,9 +56,10 @@ impl Engine {
     }
 
     /// Lets pasta connect a pixel that exists and waits.
-    pub(crate) async fn connect(&self, ready: &Ready, run: &Run) -> Result<Pasta> {
+    pub(crate) async fn connect(&self, ready: &Ready, record: &Record, run: &Run) -> Result<Pasta> {
         let init = i32::try_from(run.pid)
             .map_err(|e| Error::backend("connect the pixel", e.to_string()))?;
-        pasta::attach(init, &ready.store.at("tmp")).await
+        let mac = subnet::mac(record.slot, record.id.as_bytes());
+        pasta::attach(init, mac, &ready.store.at("tmp")).await
     }
 }

@@ -12,11 +12,11 @@ use jiff::Timestamp;
 use pixels_core::{
     CloneOpts, Error, Instance, Label, Limits, Meta, Name, Result, Snapshot, StopOpts, What,
 };
-use pixels_guest_api::host::TreeOp;
+use pixels_guest_api::host::{Run, TreeOp};
 
 use crate::engine::{Engine, Ready};
 use crate::failpoint;
-use crate::launcher::failed;
+use crate::launcher::{Running, failed};
 use crate::lifecycle::refuse_target;
 use crate::record::{self, Checkpoint, Record};
 use crate::settings::Feature;
@@ -80,6 +80,11 @@ impl Engine {
             ready.store.set_base(&copy, base)?;
         }
         let freeze = ready.cgroups.freezer(&record.id);
+        // Ends with this function, however that ends.
+        let _paused = match &freeze {
+            Some(_) => None,
+            None => self.pause(name).await?,
+        };
         let op = TreeOp::Copy {
             from: path(&ready.store.layer_fs(&record.upper)),
             to: path(&ready.store.layer_fs(&copy)),
@@ -91,6 +96,17 @@ impl Engine {
         failpoint::at("copied");
         layers.push(copy);
         Ok((layers, new))
+    }
+
+    /// Stops a pixel's processes until what is answered is dropped. One that ended
+    /// meanwhile needs none of it.
+    async fn pause(&self, name: &Name) -> Result<Option<Running>> {
+        let mut running = match self.enter(name, "to be stopped for a moment", Run::Pause, &[]) {
+            Err(Error::WrongState { .. }) => return Ok(None),
+            running => running?,
+        };
+        running.answer("stop the pixel's processes").await?;
+        Ok(Some(running))
     }
 
     /// A pixel's checkpoints, oldest first.

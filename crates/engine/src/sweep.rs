@@ -35,9 +35,11 @@ impl Engine {
         }
         unneeded(ready, &layers, &mut done)?;
         done.extend(self.images()?.sweep()?);
-        match ready.take_trash_out(&self.config).await? {
-            0 => {}
-            n => done.push(format!("{n} things that were thrown away")),
+        // What others have just thrown away they are removing themselves.
+        let left = ready.store.trash().iter().filter(|path| lies_there(path)).count();
+        ready.take_trash_out(&self.config).await?;
+        if left > 0 {
+            done.push(format!("{left} things that were thrown away"));
         }
         Ok(done)
     }
@@ -161,4 +163,11 @@ fn staged(ready: &Ready, done: &mut Vec<String>) {
             done.push("a pixel that never got its name".into());
         }
     }
+}
+
+/// Whether it was thrown away a while ago.
+fn lies_there(path: &std::path::Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let now = jiff::Timestamp::now().as_second();
+    fs::symlink_metadata(path).is_ok_and(|meta| now - meta.ctime() > 60)
 }

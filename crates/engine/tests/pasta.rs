@@ -10,6 +10,7 @@ use pixels_engine::net::pasta;
 
 /// Set in the process that is an ordinary user.
 const INNER: &str = "PIXELS_TEST_PASTA";
+const MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
 const TEST: &str = "an_ordinary_users_pixel_gets_a_network_and_pasta_ends_when_told";
 
 /// What an administrator does for good: a tun device that all may open.
@@ -63,7 +64,7 @@ async fn an_ordinary_users_pixel_gets_a_network_and_pasta_ends_when_told() {
     }
     let dir = tempfile::tempdir().unwrap();
     let pixel = Pixel::new();
-    let attached = pasta::attach(pixel.pid(), dir.path()).await.unwrap();
+    let attached = pasta::attach(pixel.pid(), MAC, dir.path()).await.unwrap();
     // It is set up, not about to be.
     let addresses = pixel.inside(&["ip", "-oneline", "address", "show", "dev", "eth0"]);
     let routes = pixel.inside(&["ip", "route"]);
@@ -80,7 +81,7 @@ async fn an_ordinary_users_pixel_gets_a_network_and_pasta_ends_when_told() {
     // A process that has gone is an error that says so.
     let pid = pixel.pid();
     drop(pixel);
-    let error = pasta::attach(pid, dir.path()).await.unwrap_err();
+    let error = pasta::attach(pid, MAC, dir.path()).await.unwrap_err();
     assert!(error.to_string().starts_with("connecting the pixel with pasta: "), "{error}");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }

@@ -98,9 +98,8 @@ pub enum Net {
 /// What a process of a pixel may do, the same for its init and for every exec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lockdown {
-    /// Seccomp filters, each a classic BPF program as the kernel takes it, in the
-    /// order of their installation.
-    pub filters: Vec<Vec<u8>>,
+    /// The seccomp filter, a classic BPF program as the kernel takes it.
+    pub filter: Vec<u8>,
     /// Capabilities that are kept, by number.
     pub capabilities: u64,
     /// Whether setuid programs gain nothing.
@@ -184,6 +183,8 @@ pub enum Run {
     /// One connection to this port of the pixel's own 127.0.0.1, sent back over
     /// the socket.
     Dial(u16),
+    /// Everything is stopped, which the answer says, until the socket ends.
+    Pause,
 }
 
 /// Request of the face `enter`.
@@ -333,7 +334,7 @@ impl Put {
         self
     }
     fn lockdown(&mut self, v: &Lockdown) -> &mut Self {
-        self.list(&v.filters).u64(v.capabilities).flag(v.no_new_privs);
+        self.bytes(&v.filter).u64(v.capabilities).flag(v.no_new_privs);
         self.u64(v.files.0).u64(v.files.1)
     }
 }
@@ -385,7 +386,7 @@ impl<'a> Get<'a> {
     }
     fn lockdown(&mut self) -> Got<Lockdown> {
         Ok(Lockdown {
-            filters: self.list()?,
+            filter: self.bytes()?,
             capabilities: self.u64()?,
             no_new_privs: self.flag()?,
             files: (self.u64()?, self.u64()?),
@@ -495,6 +496,7 @@ impl EnterSpec {
             }
             Run::Files(idle) => out.u8(1).u32(*idle),
             Run::Dial(port) => out.u8(2).u32((*port).into()),
+            Run::Pause => out.u8(3),
         };
         out.0
     }
@@ -517,6 +519,7 @@ impl EnterSpec {
                 },
                 1 => Run::Files(r.u32()?),
                 2 => Run::Dial(r.u16()?),
+                3 => Run::Pause,
                 _ => return Err(Malformed),
             },
         };
@@ -600,7 +603,7 @@ mod tests {
 
     fn lockdown() -> Lockdown {
         Lockdown {
-            filters: vec![vec![1; 8], vec![]],
+            filter: vec![1; 8],
             capabilities: 0x8000_00a8_0425_fbff,
             no_new_privs: false,
             files: (1024, 1 << 20),
@@ -653,6 +656,7 @@ mod tests {
             Run::Exec { request: vec![], terminal: None },
             Run::Files(9),
             Run::Dial(8080),
+            Run::Pause,
         ] {
             let enter =
                 EnterSpec { pid: 5, start_time: 6, cgroups: vec![], lockdown: lockdown(), run };

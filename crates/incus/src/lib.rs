@@ -243,6 +243,7 @@ impl Backend for Incus {
             files_when_stopped: true,
             byte_exact_exec: true,
             cluster: true,
+            routable: true,
             notes: BTreeMap::from([(
                 "restore_keeps_newer".into(),
                 "not on zfs pools: zfs rolls back to the newest checkpoint only".into(),

@@ -192,6 +192,7 @@ impl Backend for Memory {
             files_when_stopped: true,
             byte_exact_exec: true,
             cluster: false,
+            routable: true,
             notes: BTreeMap::from([(
                 "exec".into(),
                 "a fixed list of commands is interpreted; there is no Linux inside".into(),

@@ -36,12 +36,12 @@ pub struct Pasta {
 }
 
 /// Connects the network namespace of the process `init` (and its user namespace),
-/// as `eth0` with the host's address. It works when this returns: pasta goes
+/// as `eth0` with the host's IP address and this MAC address. It works when this returns: pasta goes
 /// into the background once it is set up. `dir` takes a file for a moment.
 ///
 /// # Errors
 /// `Unsupported` without pasta; what it said.
-pub async fn attach(init: i32, dir: &Path) -> Result<Pasta> {
+pub async fn attach(init: i32, mac: [u8; 6], dir: &Path) -> Result<Pasta> {
     let program = tool::need("pasta", "passt", "a network for ordinary users")?;
     let file = dir.join(format!("pasta-{init}.pid"));
     let mut command = Command::new(program);
@@ -50,6 +50,7 @@ pub async fn attach(init: i32, dir: &Path) -> Result<Pasta> {
         .args(["-t", "none", "-u", "none", "-T", "none", "-U", "none", "--quiet"])
         .arg("--pid")
         .arg(&file)
+        .args(["--ns-mac-addr", &mac.map(|byte| format!("{byte:02x}")).join(":")])
         .args(["--userns", &format!("/proc/{init}/ns/user")])
         .args(["--netns", &format!("/proc/{init}/ns/net")]);
     let started = tool::run(command, WHAT, &[]).await;

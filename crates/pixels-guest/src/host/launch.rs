@@ -121,7 +121,9 @@ fn make(
     let binary = fs::File::open("/proc/self/exe").step("open this program")?;
     let (orders, theirs) = socket::pair().step("make a socket")?;
     let (status, told) = fd::pipe().step("make a pipe")?;
-    let (fork, pidfd) = ns::fork_into(ns::PIXEL).step("make the namespaces")?;
+    let group = cgroup::unified(&spec.cgroups).step("open the control group")?;
+    let forked = ns::fork_into(ns::PIXEL, group.as_ref());
+    let (fork, pidfd) = forked.step("make the namespaces")?;
     let (pid, pidfd) = match (fork, pidfd) {
         (Fork::Parent(pid), Some(pidfd)) => (pid, pidfd),
         _ => {
@@ -136,8 +138,6 @@ fn make(
     map(pid, "uid_map", spec.uids).step("map user ids")?;
     map(pid, "gid_map", spec.gids).step("map group ids")?;
     fail::at("launch-mapped");
-    cgroup::join(&spec.cgroups, pid).step("join the control groups")?;
-    fail::at("launch-grouped");
     if let Net::Veth { host, mac, address, gateway, mtu } = &spec.net {
         let peer = fs::File::open(format!("/proc/{pid}/ns/net")).step("open the network")?;
         let side = HostSide {

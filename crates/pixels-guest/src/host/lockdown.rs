@@ -7,7 +7,7 @@ use pixels_guest_api::host::Lockdown;
 use crate::sys::{caps, ns};
 
 /// Locks this process down. It must be root of its user namespace with all its
-/// capabilities: that is what lets filters be installed without "no new
+/// capabilities: that is what lets the filter be installed without "no new
 /// privileges", which would take sudo away.
 pub(crate) fn apply(rules: &Lockdown) -> io::Result<()> {
     let (soft, hard) = rules.files;
@@ -21,8 +21,6 @@ pub(crate) fn apply(rules: &Lockdown) -> io::Result<()> {
     if rules.no_new_privs {
         caps::no_new_privileges()?;
     }
-    for filter in &rules.filters {
-        caps::install_filter(filter)?;
-    }
+    caps::install_filter(&rules.filter)?;
     caps::keep_only(rules.capabilities)
 }

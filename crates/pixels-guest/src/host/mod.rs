@@ -10,6 +10,7 @@ mod fail;
 mod launch;
 mod lockdown;
 mod mounts;
+mod pause;
 mod rootfs;
 mod store;
 mod tree;

@@ -26,8 +26,8 @@ const UP: Duration = Duration::from_secs(60);
 struct Identity {
     machine_id: String,
     host_key: Option<String>,
-    mac: String,
-    address: String,
+    mac: Option<String>,
+    address: Option<String>,
     hostname: String,
 }
 
@@ -39,8 +39,15 @@ impl Identity {
             machine_id: cx.ask(pixel, &["cat", "/etc/machine-id"]).await?,
             // Not every image has an SSH server.
             host_key: cx.ask(pixel, &key).await.ok(),
-            mac: cx.ask(pixel, &["cat", "/sys/class/net/eth0/address"]).await?,
-            address: up.addresses.first().context("no address")?.to_string(),
+            // Without a network there is no interface.
+            mac: cx.ask(pixel, &["cat", "/sys/class/net/eth0/address"]).await.ok(),
+            address: match up.addresses.first() {
+                Some(address) => Some(address.to_string()),
+                None => {
+                    ensure!(!cx.sandbox().capabilities().routable, "no address");
+                    None
+                }
+            },
             hostname: cx.ask(pixel, &["hostname"]).await?,
         })
     }
@@ -48,8 +55,10 @@ impl Identity {
     fn differs(&self, other: &Self) -> Result<()> {
         ensure!(!self.machine_id.is_empty(), "no machine-id: {self:?}");
         ensure!(self.machine_id != other.machine_id, "one machine-id: {}", self.machine_id);
-        ensure!(self.mac != other.mac, "one MAC: {}", self.mac);
-        ensure!(self.address != other.address, "one address: {}", self.address);
+        let differ = |a: &Option<String>, b: &Option<String>| a.is_none() || a != b;
+        let routed = self.address.is_none() || self.mac.is_some();
+        ensure!(routed && differ(&self.mac, &other.mac), "one MAC: {:?}", self.mac);
+        ensure!(differ(&self.address, &other.address), "one address: {:?}", self.address);
         ensure!(self.hostname != other.hostname, "one hostname: {}", self.hostname);
         match (&self.host_key, &other.host_key) {
             (Some(a), Some(b)) => ensure!(a != b, "one SSH host key"),

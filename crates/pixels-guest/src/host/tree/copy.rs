@@ -51,7 +51,10 @@ pub(crate) fn copy(plan: &Plan) -> io::Result<u64> {
     drop(frozen);
     done?;
     own(&plan.to, &plan.from, plan.shift)?;
-    own(&plan.to.join("work"), &plan.from.join("work"), plan.shift)?;
+    // A layer that nothing ever wrote to has none.
+    let work = plan.from.join("work");
+    let like = if work.is_dir() { work } else { plan.from.join("tree") };
+    own(&plan.to.join("work"), &like, plan.shift)?;
     Ok(copier.bytes)
 }
 

@@ -10,8 +10,32 @@ use std::path::Path;
 use super::walk::Dir;
 use crate::sys::trees;
 
-/// Removes a directory and all that is in it; one that is missing is removed already.
+/// How often a directory may turn out to have been filled by somebody else who
+/// removes the same tree.
+const TRIES: usize = 100;
+
+/// Removes a directory and all that is in it; one that is missing is removed
+/// already, and so is what goes meanwhile: two programs may be at it at once.
 pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    for _ in 0..TRIES {
+        match once(path) {
+            Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+            done => return gone(done).map(drop),
+        }
+    }
+    once(path)
+}
+
+/// What is not there any more is no error.
+fn gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+fn once(path: &Path) -> io::Result<()> {
     let top = match Dir::open(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) if e.raw_os_error() == Some(libc::ENOTDIR) => return fs::remove_file(path),
@@ -20,12 +44,12 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     let mut number = 0u64;
     let mut waiting = vec![std::ffi::OsString::from(".")];
     while let Some(name) = waiting.pop() {
-        let dir = Dir::open(&top.at(&name))?;
+        let Some(dir) = gone(Dir::open(&top.at(&name)))? else { continue };
         for entry in dir.names()? {
             let at = dir.at(&entry);
-            let meta = fs::symlink_metadata(&at)?;
+            let Some(meta) = gone(fs::symlink_metadata(&at))? else { continue };
             if !meta.is_dir() {
-                fs::remove_file(&at)?;
+                gone(fs::remove_file(&at))?;
                 continue;
             }
             if meta.ino() == trees::SUBVOLUME_ROOT
@@ -56,7 +80,7 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
             }
         }
         if name != "." {
-            fs::remove_dir(top.at(&name))?;
+            gone(fs::remove_dir(top.at(&name)))?;
         }
     }
     drop(top);
