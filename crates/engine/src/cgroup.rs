@@ -54,7 +54,11 @@ impl Cgroups {
         let unified = mount.join("unified").join(PARENT);
         let unified = make(&unified).is_ok().then_some(unified);
         let mut first = Vec::new();
+        let freezes = unified.as_ref().is_some_and(|dir| dir.join("cgroup.freeze").exists());
         for name in ["memory", "pids", "cpu", "cpuset", "freezer"] {
+            if name == "freezer" && freezes {
+                continue;
+            }
             let dir = mount.join(name).join(PARENT);
             if mount.join(name).join("tasks").exists() && make(&dir).is_ok() {
                 if name == "cpuset" {

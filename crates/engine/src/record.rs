@@ -145,7 +145,7 @@ pub(crate) struct Prepared {
 pub(crate) fn prepare<T: Serialize>(path: &Path, value: &T, keep: bool) -> io::Result<Prepared> {
     let bytes = serde_json::to_vec(value)?;
     let prepared = Prepared { path: path.to_owned(), keep };
-    let mut file = File::create(prepared.beside())?;
+    let mut file = File::create(prepared.unfinished())?;
     file.write_all(&bytes)?;
     if keep {
         file.sync_data()?;
@@ -155,13 +155,13 @@ pub(crate) fn prepare<T: Serialize>(path: &Path, value: &T, keep: bool) -> io::R
 }
 
 impl Prepared {
-    fn beside(&self) -> PathBuf {
+    fn unfinished(&self) -> PathBuf {
         self.path.with_extension("new")
     }
 
     /// Replaces the file.
     pub(crate) fn commit(self) -> io::Result<()> {
-        fs::rename(self.beside(), &self.path)?;
+        fs::rename(self.unfinished(), &self.path)?;
         failpoint::at("record-written");
         match (self.keep, self.path.parent()) {
             (true, Some(dir)) => File::open(dir)?.sync_data(),
@@ -172,7 +172,7 @@ impl Prepared {
 
 impl Drop for Prepared {
     fn drop(&mut self) {
-        let _ = fs::remove_file(self.beside());
+        let _ = fs::remove_file(self.unfinished());
     }
 }
 
