@@ -88,7 +88,9 @@ impl Connect for Door {
         if self.engine.ready()?.run(&self.name).is_some() {
             let run = Enter::Files(millis(IDLE));
             let mut entered = self.engine.enter(&self.name, "", run, &[theirs.as_fd()])?;
-            entered.answer("open the pixel's files").await?;
+            if let Err(e) = entered.answer("open the pixel's files").await {
+                return Err(self.engine.of(&self.name).explain(e).await);
+            }
             // It lives as long as the connection does.
             return Ok(ours);
         }
@@ -142,8 +144,7 @@ impl Engine {
     /// Mounts a stopped pixel's layers for the use of its files.
     async fn mount(&self, name: &Name) -> Result<Still> {
         let ready = self.ready()?;
-        let lock = ready.store.lock(name).await?;
-        let record = ready.record(name)?;
+        let (lock, record) = self.lock_settled(ready, name).await?;
         if ready.run(name).is_some() {
             // It was started while we waited; whoever asked comes again.
             return Err(Error::backend("open the pixel's files", "it has just been started"));

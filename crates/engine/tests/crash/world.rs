@@ -282,13 +282,6 @@ pub(crate) fn init(world: &World, pixel: &Name) -> u32 {
     run["pid"].as_u64().unwrap().try_into().unwrap()
 }
 
-/// The parent of a process.
-pub(crate) fn parent(pid: u32) -> u32 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let (_, after) = stat.rsplit_once(')').unwrap();
-    after.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
 pub(crate) fn kill_process(pid: u32) {
     let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
