@@ -17,6 +17,8 @@ const PARENT: &str = "pixels";
 
 /// How long killed processes may stay in their groups.
 const EMPTY: Duration = Duration::from_secs(2);
+/// More than any kernel runs on; what is multiplied with it does not overflow.
+const MOST_CPUS: u64 = 65_536;
 
 /// The hierarchies that pixels are put in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,7 +54,11 @@ impl Cgroups {
         let unified = mount.join("unified").join(PARENT);
         let unified = make(&unified).is_ok().then_some(unified);
         let mut first = Vec::new();
+        let freezes = unified.as_ref().is_some_and(|dir| dir.join("cgroup.freeze").exists());
         for name in ["memory", "pids", "cpu", "cpuset", "freezer"] {
+            if name == "freezer" && freezes {
+                continue;
+            }
             let dir = mount.join(name).join(PARENT);
             if mount.join(name).join("tasks").exists() && make(&dir).is_ok() {
                 if name == "cpuset" {
@@ -223,6 +229,16 @@ impl Cgroups {
         }
     }
 
+    /// Which there are, for people.
+    pub(crate) fn version(&self) -> &'static str {
+        match (&self.unified, self.first.is_empty()) {
+            (Some(_), true) => "version 2",
+            (Some(_), false) => "version 1, with the version 2 tree beside it",
+            (None, false) => "version 1",
+            (None, true) => "none to be used",
+        }
+    }
+
     /// What is not limited here, and why; for `doctor` and `capabilities`.
     pub(crate) fn lacks(&self) -> Vec<&'static str> {
         let has = |name: &str| {
@@ -233,15 +249,21 @@ impl Cgroups {
 }
 
 /// CPUs as a limit.
-enum Cpu {
+pub(crate) enum Cpu {
+    /// So many.
     Count(u64),
+    /// These.
     Set(String),
 }
 
-fn cpu(text: &str) -> Result<Cpu> {
+/// Reads one.
+///
+/// # Errors
+/// `Invalid` with the rule.
+pub(crate) fn cpu(text: &str) -> Result<Cpu> {
     let set = |c: char| c.is_ascii_digit() || c == ',' || c == '-';
     match text.parse() {
-        Ok(n) if n > 0 => Ok(Cpu::Count(n)),
+        Ok(n) if n > 0 && n <= MOST_CPUS => Ok(Cpu::Count(n)),
         Err(_) if text.contains([',', '-']) && text.chars().all(set) => Ok(Cpu::Set(text.into())),
         _ => Err(Error::invalid("cpu", text, "a number of CPUs (2) or a set of them (0-3)")),
     }

@@ -131,25 +131,28 @@ impl Engine {
     }
 
     /// The layers of an image, the lowest first; fetched where it is not at hand.
+    /// And what it is, which is not `name` where another stands in for it.
     pub(crate) async fn image_layers(
         &self,
         name: &str,
         progress: &Progress,
-    ) -> Result<Vec<String>> {
-        Ok(self.images()?.resolve(name, progress).await?.layers)
+    ) -> Result<(String, Vec<String>)> {
+        let image = self.images()?.resolve(name, progress).await?;
+        let own = image.source == name || image.answers_to(name);
+        Ok((if own { name.to_owned() } else { image.source }, image.layers))
     }
 
     /// What processes of pixels may do.
-    pub(crate) fn lockdown(&self) -> Result<Lockdown> {
-        Ok(Lockdown {
+    pub(crate) fn lockdown(&self, owner: &Owner) -> Lockdown {
+        Lockdown {
             filter: seccomp::filter(),
-            capabilities: match self.ready()?.owner {
+            capabilities: match owner {
                 Owner::Root => CAPABILITIES,
                 Owner::User(_) => CAPABILITIES & !NET_RAW,
             },
             no_new_privs: self.config.no_new_privs,
             files: FILES,
-        })
+        }
     }
 }
 

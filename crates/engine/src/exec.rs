@@ -45,7 +45,7 @@ impl Engine {
             pid: process.pid,
             start_time: process.start_time,
             cgroups: cgroup::bytes(&ready.cgroups.dirs(&record.id)),
-            lockdown: self.lockdown()?,
+            lockdown: self.lockdown(&ready.owner),
             run,
         };
         ready.launcher.start(face::ENTER, &spec.encode(), fds)

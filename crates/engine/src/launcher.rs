@@ -168,6 +168,13 @@ impl Running {
         }
     }
 
+    /// Kills it; its end can be waited for.
+    pub(crate) fn end(mut self) -> Child {
+        // One that has ended by itself is as good.
+        let _ = self.child.start_kill();
+        self.child
+    }
+
     /// Its socket, and what waits for its end.
     pub(crate) fn split(self) -> (UnixStream, Child) {
         (self.socket, self.child)

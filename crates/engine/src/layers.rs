@@ -124,14 +124,15 @@ impl Drop for InProgress {
         if self.kept {
             return;
         }
-        // Its writer ends with the stream.
+        // Whoever decodes the archive may have the other end of its input, and goes on
+        // until nobody reads what it writes.
         let (input, writer) = (self.input.take(), self.writer.take());
         let (ready, config) = (Arc::clone(&self.ready), Arc::clone(&self.config));
         let id = std::mem::take(&mut self.id);
         self.background.spawn(async move {
             drop(input);
             if let Some(writer) = writer {
-                writer.abandon().await;
+                let _ = writer.end().wait().await;
             }
             ready.store.release(&id, MAKING);
             if let Err(e) = ready.take_trash_out(&config).await {

@@ -48,15 +48,16 @@ impl Engine {
         }
         refuse_target(opts.target.as_deref())?;
         let ready = self.ready()?;
-        self.make_way(&opts.name).await?;
-        let image = opts.image.clone().unwrap_or_else(|| self.config.image.clone());
-        let layers = self.image_layers(&image, &opts.progress).await?;
         let limits = Limits {
             cpu: opts.cpu.clone().or_else(|| self.config.cpu.clone()),
             memory: opts.memory.or(self.config.memory),
             disk: opts.disk.or(self.config.disk),
         };
-        let meta = Meta { origin: Some(image), ..opts.meta.clone() };
+        self.check_limits(ready, &limits)?;
+        self.make_way(&opts.name).await?;
+        let image = opts.image.clone().unwrap_or_else(|| self.config.image.clone());
+        let (origin, layers) = self.image_layers(&image, &opts.progress).await?;
+        let meta = Meta { origin: Some(origin), ..opts.meta.clone() };
         opts.progress.phase("creating");
         let mut staged = self.stage(limits, &meta)?;
         staged.layers(&layers).await?;
@@ -174,7 +175,7 @@ impl Engine {
         note(&run)?;
         failpoint::at("run-written");
         if plan.pasta {
-            run.pasta = Some(self.connect(ready, record, &run).await?);
+            run.pasta = Some(self.connect(ready, name, record, &run).await?);
             note(&run)?;
         }
         let begun = running.socket.write_all(&[GO]).await;
@@ -240,7 +241,7 @@ impl Engine {
             resolv: network.map_or_else(String::new, |n| n.resolvers.resolv_conf()).into_bytes(),
             env: vec![format!("{IDENTITY_VARIABLE}={}", record.id).into_bytes()],
             cgroups: cgroup::bytes(groups),
-            lockdown: self.lockdown()?,
+            lockdown: self.lockdown(&ready.owner),
             net: network.map_or(Net::None, |n| n.net.clone()),
             purpose,
             fail: failpoint::for_helpers(),

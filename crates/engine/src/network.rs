@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use pixels_core::{Error, Result};
+use pixels_core::{Error, Name, Result};
 use pixels_guest_api::host::Net;
 
 use crate::engine::{Engine, Ready};
@@ -14,7 +14,7 @@ use crate::net::{GATEWAY, routes, subnet};
 use crate::record::{Record, Run};
 
 /// Where the rules are known to all programs of this machine.
-const RULES: &str = "/run/pixels";
+pub(crate) const RULES: &str = "/run/pixels";
 
 /// A pixel's network, decided.
 pub(crate) struct Plan {
@@ -56,10 +56,16 @@ impl Engine {
     }
 
     /// Lets pasta connect a pixel that exists and waits.
-    pub(crate) async fn connect(&self, ready: &Ready, record: &Record, run: &Run) -> Result<Pasta> {
+    pub(crate) async fn connect(
+        &self,
+        ready: &Ready,
+        name: &Name,
+        record: &Record,
+        run: &Run,
+    ) -> Result<Pasta> {
         let init = i32::try_from(run.pid)
             .map_err(|e| Error::backend("connect the pixel", e.to_string()))?;
         let mac = subnet::mac(record.slot, record.id.as_bytes());
-        pasta::attach(init, mac, &ready.store.at("tmp")).await
+        pasta::attach(init, mac, &ready.store.pixel(name)).await
     }
 }

@@ -149,7 +149,7 @@ pub(crate) struct Prepared {
 pub(crate) fn prepare<T: Serialize>(path: &Path, value: &T, keep: bool) -> io::Result<Prepared> {
     let bytes = serde_json::to_vec(value)?;
     let prepared = Prepared { path: path.to_owned(), keep };
-    let mut file = File::create(prepared.new())?;
+    let mut file = File::create(prepared.unfinished())?;
     file.write_all(&bytes)?;
     if keep {
         file.sync_data()?;
@@ -159,13 +159,13 @@ pub(crate) fn prepare<T: Serialize>(path: &Path, value: &T, keep: bool) -> io::R
 }
 
 impl Prepared {
-    fn new(&self) -> PathBuf {
+    fn unfinished(&self) -> PathBuf {
         self.path.with_extension("new")
     }
 
     /// Replaces the file.
     pub(crate) fn commit(self) -> io::Result<()> {
-        fs::rename(self.new(), &self.path)?;
+        fs::rename(self.unfinished(), &self.path)?;
         failpoint::at("record-written");
         match (self.keep, self.path.parent()) {
             (true, Some(dir)) => File::open(dir)?.sync_data(),
@@ -176,7 +176,7 @@ impl Prepared {
 
 impl Drop for Prepared {
     fn drop(&mut self) {
-        let _ = fs::remove_file(self.new());
+        let _ = fs::remove_file(self.unfinished());
     }
 }
 

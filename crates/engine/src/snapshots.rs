@@ -260,13 +260,15 @@ impl Engine {
         {
             return Err(missing(source, label));
         }
+        let asked = &opts.limits;
+        self.check_limits(ready, asked)?;
         self.make_way(name).await?;
         let origin = label.map_or_else(|| source.to_string(), |l| format!("{source}:{l}"));
         opts.progress.phase(format!("cloning {origin}"));
         let limits = Limits {
-            cpu: opts.limits.cpu.clone().or(seen.cpu),
-            memory: opts.limits.memory.or(seen.memory),
-            disk: opts.limits.disk.or(seen.disk),
+            cpu: asked.cpu.clone().or(seen.cpu),
+            memory: asked.memory.or(seen.memory),
+            disk: asked.disk.or(seen.disk),
         };
         let meta = Meta {
             expires_at: opts.expires_at,

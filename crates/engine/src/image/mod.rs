@@ -7,7 +7,7 @@
 
 mod apt;
 mod compress;
-mod debootstrap;
+pub(crate) mod debootstrap;
 mod directory;
 mod fetch;
 mod http;

@@ -96,7 +96,12 @@ impl Pasta {
         }
         let ended = tokio::task::spawn_blocking(move || {
             let time = Timespec::try_from(PATIENCE).expect("some seconds");
-            poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&time))
+            loop {
+                match poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&time)) {
+                    Err(rustix::io::Errno::INTR) => {}
+                    ended => break ended,
+                }
+            }
         });
         match ended.await {
             Ok(Ok(0)) => Err(Error::Timeout { what: "ending pasta".into(), after: PATIENCE }),

@@ -166,8 +166,12 @@ fn in_child(
     fds: &mut Vec<OwnedFd>,
     work: impl FnOnce(&mut Vec<OwnedFd>) -> Result<i32, Failed>,
 ) -> Result<i32, Failed> {
-    let (fork, _pidfd) = ns::fork_into(0, group).step("fork")?;
-    match fork {
+    let fork = match group {
+        Some(group) => ns::fork_into(0, Some(group)).map(|(fork, _)| fork),
+        // Locked down already, this process has but the old call.
+        None => process::fork(),
+    };
+    match fork.step("fork")? {
         Fork::Child => process::exit_now(work(fds).unwrap_or_else(|failed| {
             let _ = answer(socket, Answer::Failed, &failed.encode());
             EXIT_SETUP
