@@ -8,7 +8,7 @@ use pixels_core::{Backend, Error, Name, Status};
 use pixels_guest_api::fail::STEPS;
 
 use crate::verb::{self, End, end};
-use crate::world::{World, kill, label, rootfs};
+use crate::world::{NETWORK, World, kill, label, rootfs};
 use crate::{part, play};
 
 /// What a half says before the steps that it came by.
@@ -83,8 +83,14 @@ pub(crate) fn main(half: &str) {
         let steps = trace(&mut world, line, files.path(), deep.as_ref());
         let mut cells = 0;
         for (step, count) in &steps {
+            // Starts are all the same one.
+            let starting = step.starts_with("launch-") || step.starts_with("child-");
+            if starting && !["create", "start", "restore"].contains(&line.what) {
+                continue;
+            }
             assert!(STEPS.contains(&step.as_str()), "{step} is not in the list of steps");
-            for n in 1..=(*count).min(2) {
+            let often = step.starts_with("record-") || step.starts_with("layer");
+            for n in 1..=(*count).min(if often { 2 } else { 1 }) {
                 cells += 1;
                 one(&mut world, line, step, &format!("{step}:{n}"), files.path(), deep.as_ref());
             }
@@ -177,6 +183,9 @@ fn child(world: &World, cell: &Cell<'_>, fail: &str) -> std::process::Output {
         format!("verb {} {} {}", world.root.display(), cell.line.verb, cell.args().join(" "));
     let mut command = part(&words);
     command.env("PIXELS_ENGINE_FAIL", fail).env("PIXELS_ENGINE_DISABLE", cell.line.disable);
+    if cell.line.what == "create" {
+        command.env(NETWORK, "");
+    }
     command.output().unwrap()
 }
 
@@ -206,7 +215,9 @@ fn one(world: &mut World, line: &Line, step: &str, fail: &str, files: &Path, dee
     let ended = end(&output);
     let helper = ["launch-", "tree-", "child-"].iter().any(|p| step.starts_with(p));
     let what = format!("{}, {fail}: {ended:?}", line.what);
-    if !helper {
+    // Whether anything is in the trash when that is emptied in the background is
+    // a matter of time.
+    if !helper && step != "trash-asked" {
         assert_eq!(ended, End::Died, "{what}: {output:?}");
     }
     // It was said what went wrong.
@@ -227,7 +238,7 @@ fn again(world: &World, cell: &Cell<'_>, ended: End, what: &str) {
     let args = cell.args();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = world.wait(verb::run(&world.engine, cell.line.verb, &args));
-    let fine = match (cell.line.verb, &result) {
+    let fine = match (cell.line.verb, result.as_ref().map_err(Error::kind)) {
         (_, Ok(())) => true,
         // It was done before, whole: what follows looks at that.
         ("create" | "clone" | "copy" | "checkpoint", Err(Error::AlreadyExists { .. })) => {

@@ -8,7 +8,7 @@ use pixels_core::{Backend, Name, Status};
 
 use crate::part;
 use crate::verb::{End, end, words};
-use crate::world::{World, init, kill, kill_process, label, parent};
+use crate::world::{World, init, kill, kill_process, label};
 
 fn soon(what: &str, mut is: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -24,11 +24,20 @@ fn watched(world: &World, pixel: &Name) -> bool {
     File::open(path).unwrap().try_lock().is_err()
 }
 
+/// Who that is: whoever has the file open.
+fn supervisor(world: &World, pixel: &Name) -> Option<u32> {
+    let path = world.root.join("pixels").join(pixel.as_str()).join("watched");
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let has = |pid: &u32| {
+        let fds = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        fds.filter_map(|fd| fs::read_link(fd.path()).ok()).any(|to| to == path)
+    };
+    processes.filter_map(|p| p.file_name().to_str()?.parse().ok()).find(has)
+}
+
 fn kill_supervisor(world: &World, pixel: &Name) {
-    let own = std::process::id();
-    let supervisor = parent(init(world, pixel));
-    assert!(supervisor != own, "the pixel has one");
-    kill_process(supervisor);
+    soon("it has one", || watched(world, pixel));
+    kill_process(supervisor(world, pixel).unwrap());
     soon("the supervisor dies", || !watched(world, pixel));
 }
 
