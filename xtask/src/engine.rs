@@ -29,27 +29,26 @@ enum Who {
     User,
 }
 
+const fn as_root(name: &'static str, package: &'static str, target: &'static str) -> Stage {
+    Stage { name, package, target, filters: &["--skip", "full_"], disable: "", who: Who::Root }
+}
+
 const fn conformance(name: &'static str, who: Who, disable: &'static str) -> Stage {
     let (package, target) = ("pixels-engine", "conformance");
     Stage { name, package, target, filters: &["local::"], disable, who }
 }
 
 /// All of them, what takes longest last.
-pub const STAGES: [Stage; 7] = [
+pub const STAGES: [Stage; 9] = [
     conformance("engine: conformance as root", Who::Root, ""),
     conformance("engine: conformance as an ordinary user", Who::User, ""),
     conformance("engine: conformance, layers by path", Who::Root, "fd-layers"),
     conformance("engine: conformance, layers copied", Who::Root, "fd-layers,idmap"),
     conformance("engine: conformance, without reflinks", Who::Root, "reflink,subvolumes"),
     conformance("engine: conformance, without control groups", Who::Root, "cgroups"),
-    Stage {
-        name: "engine: the program on it",
-        package: "pixels",
-        target: "local",
-        filters: &["--skip", "full_"],
-        disable: "",
-        who: Who::Root,
-    },
+    as_root("engine: the rules of pixels", "pixels-engine", "rules"),
+    as_root("engine: the program on it", "pixels", "local"),
+    as_root("engine: crashes", "pixels-engine", "crash"),
 ];
 
 /// Whether a test target is one of these.

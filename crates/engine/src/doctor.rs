@@ -45,7 +45,10 @@ impl Engine {
         let ready = match self.ready() {
             Ok(ready) => ready,
             Err(e) => {
-                out.push(told("store", &e));
+                // What a user lacks has been told.
+                if out.iter().all(|f| f.detail != e.to_string()) {
+                    out.push(told("store", &e));
+                }
                 return out;
             }
         };

@@ -172,9 +172,9 @@ impl Ready {
         record::write(&path, record, true).map_err(|e| failed("write the pixel down", e))
     }
 
-    /// The pixel's process, if it runs.
+    /// The pixel's process, if it runs and its start has succeeded.
     pub(crate) fn run(&self, name: &Name) -> Option<Run> {
-        read_run(&self.store.pixel(name))
+        read_run(&self.store.pixel(name)).filter(|run| run.up)
     }
 
     /// The pixel's process.

@@ -80,6 +80,11 @@ impl Launcher {
         let binary = rustix::fs::memfd_create("pixels-guest", flags).map_err(system(what))?;
         let mut file = std::fs::File::from(binary);
         file.write_all(GUEST).map_err(|e| failed(what, e))?;
+        // Whoever may not read a program may not look into a process that runs it
+        // either, not even with rights over all processes of its namespace: so a
+        // pixel's root can do nothing to the pixel's init (ptrace(2)).
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o511);
+        file.set_permissions(mode).map_err(|e| failed(what, e))?;
         let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
         rustix::fs::fcntl_add_seals(&file, seals).map_err(system(what))?;
         Ok(Self { binary: file.into() })

@@ -182,6 +182,8 @@ impl Engine {
         begun.map_err(|e| failed("start the pixel", e))?;
         failpoint::at("going");
         running.answer("start the pixel").await?;
+        run.up = true;
+        note(&run)?;
         start.succeeded();
         failpoint::at("up");
         Ok(run)
@@ -200,6 +202,7 @@ impl Engine {
             pid: u32::from_be_bytes(pid),
             start_time: u64::from_be_bytes(start),
             pasta: None,
+            up: false,
         })
     }
 
@@ -245,13 +248,29 @@ impl Engine {
         })
     }
 
-    /// Starts a stopped pixel.
-    pub(crate) async fn start_pixel(&self, name: &Name) -> Result<()> {
-        let ready = self.ready()?;
+    /// The right to change a pixel that is in some state: what an interrupted
+    /// start or checkpoint has left of it is undone.
+    pub(crate) async fn hold(&self, ready: &Ready, name: &Name) -> Result<(Lock, Record)> {
         self.unmount(name).await?;
+        self.lock_settled(ready, name).await
+    }
+
+    /// As [`Engine::hold`], where this program may have the files mounted.
+    pub(crate) async fn lock_settled(&self, ready: &Ready, name: &Name) -> Result<(Lock, Record)> {
         let lock = ready.store.lock(name).await?;
         let record = ready.record(name)?;
         ready.cgroups.thaw(&record.id);
+        if read_run(&ready.store.pixel(name)).is_some_and(|run| !run.up) {
+            let kill = StopOpts { force: true, ..StopOpts::default() };
+            self.halt(ready, name, &record, &kill).await?;
+        }
+        Ok((lock, record))
+    }
+
+    /// Starts a stopped pixel.
+    pub(crate) async fn start_pixel(&self, name: &Name) -> Result<()> {
+        let ready = self.ready()?;
+        let (lock, record) = self.hold(ready, name).await?;
         match ready.run(name) {
             Some(run) => self.watch(ready, name, &record, &run),
             None => drop(self.launch(ready, name, &record, &lock).await?),
@@ -262,9 +281,7 @@ impl Engine {
     /// Stops a pixel.
     pub(crate) async fn stop_pixel(&self, name: &Name, opts: StopOpts) -> Result<()> {
         let ready = self.ready()?;
-        self.unmount(name).await?;
-        let _lock = ready.store.lock(name).await?;
-        let record = ready.record(name)?;
+        let (_lock, record) = self.hold(ready, name).await?;
         self.halt(ready, name, &record, &opts).await
     }
 

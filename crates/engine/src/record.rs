@@ -75,6 +75,10 @@ pub(crate) struct Run {
     /// What connects it, of an ordinary user.
     #[serde(default)]
     pub(crate) pasta: Option<Pasta>,
+    /// Whether its start was seen to succeed. Who starts it may be killed before:
+    /// then it may end by itself, and whoever has the pixel's lock ends it.
+    #[serde(default)]
+    pub(crate) up: bool,
 }
 
 impl Record {
@@ -210,7 +214,7 @@ mod tests {
     fn the_living_and_the_dead() {
         let pid = std::process::id();
         let start_time = start_time(pid).unwrap();
-        let run = Run { boot: boot_id().into(), pid, start_time, pasta: None };
+        let run = Run { boot: boot_id().into(), pid, start_time, pasta: None, up: true };
         assert!(run.alive());
         assert!(!Run { start_time: start_time + 1, ..run.clone() }.alive());
         assert!(!Run { boot: "before".into(), ..run }.alive());
@@ -221,7 +225,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run.json");
         assert_eq!(read::<Run>(&path).unwrap(), None);
-        let run = Run { boot: "b".into(), pid: 1, start_time: 2, pasta: None };
+        let run = Run { boot: "b".into(), pid: 1, start_time: 2, pasta: None, up: true };
         write(&path, &run, true).unwrap();
         assert_eq!(read(&path).unwrap(), Some(run));
         fs::write(&path, "{").unwrap();

@@ -34,9 +34,7 @@ impl Engine {
     /// Makes a checkpoint.
     pub(crate) async fn checkpoint(&self, name: &Name, label: &Label) -> Result<Snapshot> {
         let ready = self.ready()?;
-        self.unmount(name).await?;
-        let lock = ready.store.lock(name).await?;
-        let mut record = ready.record(name)?;
+        let (lock, mut record) = self.hold(ready, name).await?;
         if record.checkpoint(label.as_str()).is_some() {
             return Err(Error::exists(What::Checkpoint, format!("{name}:{label}")));
         }
@@ -57,7 +55,6 @@ impl Engine {
         record: &mut Record,
         lock: &Lock,
     ) -> Result<(Vec<String>, NewLayers)> {
-        ready.cgroups.thaw(&record.id);
         let mut new = NewLayers::new(self, &record.id);
         let mut layers = record.layers.clone();
         let Some(run) = ready.run(name) else {
@@ -142,9 +139,7 @@ impl Engine {
     /// Removes a checkpoint.
     pub(crate) async fn drop_checkpoint(&self, name: &Name, label: &Label) -> Result<()> {
         let ready = self.ready()?;
-        self.unmount(name).await?;
-        let _lock = ready.store.lock(name).await?;
-        let mut record = ready.record(name)?;
+        let (_lock, mut record) = self.hold(ready, name).await?;
         let before = record.clone();
         record.checkpoints.retain(|c| c.label != label.as_str());
         if record.checkpoints.len() == before.checkpoints.len() {
@@ -169,9 +164,7 @@ impl Engine {
     /// Takes a pixel back to a checkpoint.
     pub(crate) async fn restore(&self, name: &Name, label: &Label) -> Result<()> {
         let ready = self.ready()?;
-        self.unmount(name).await?;
-        let lock = ready.store.lock(name).await?;
-        let mut record = ready.record(name)?;
+        let (lock, mut record) = self.hold(ready, name).await?;
         let before = record.clone();
         let checkpoint = before.checkpoint(label.as_str()).ok_or_else(|| missing(name, label))?;
         record.layers.clone_from(&checkpoint.layers);
@@ -287,9 +280,7 @@ impl Engine {
         staged.record.network = seen.network;
         {
             // Until the new pixel refers to them too, the layers are the source's alone.
-            self.unmount(source).await?;
-            let lock = ready.store.lock(source).await?;
-            let mut record = ready.record(source)?;
+            let (lock, mut record) = self.hold(ready, source).await?;
             let layers = match label {
                 Some(label) => {
                     let of = record.checkpoint(label.as_str());

@@ -1,6 +1,6 @@
 //! What is taken back if a call fails, or is dropped before it is done.
 
-use pixels_core::{Name, Result};
+use pixels_core::{Name, Result, StopOpts};
 use pixels_guest_api::face;
 use pixels_guest_api::host::TreeOp;
 use std::os::fd::AsFd;
@@ -104,9 +104,12 @@ impl Drop for Start {
             let Ok(ready) = engine.ready() else { return };
             // The helper gives it up when what it made is gone.
             let Ok(_lock) = ready.store.lock(&name).await else { return };
-            if ready.record(&name).is_ok_and(|r| r.id == id) && ready.run(&name).is_none() {
-                let _ = std::fs::remove_file(ready.store.pixel(&name).join("run.json"));
-                ready.cgroups.remove(&id).await;
+            let Ok(record) = ready.record(&name) else { return };
+            if record.id == id && ready.run(&name).is_none() {
+                let kill = StopOpts { force: true, ..StopOpts::default() };
+                if let Err(e) = engine.halt(ready, &name, &record, &kill).await {
+                    tracing::warn!(%name, %e, "what is left of a start is left to gc");
+                }
             }
         });
     }

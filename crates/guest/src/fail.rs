@@ -54,7 +54,6 @@ pub const STEPS: &[&str] = &[
     "launch-upper",
     "launch-cloned",
     "launch-mapped",
-    "launch-grouped",
     "launch-linked",
     "launch-born",
     "launch-ordered",

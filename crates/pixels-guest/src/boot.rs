@@ -8,7 +8,7 @@ use std::path::Path;
 use pixels_guest_api::NETWORK_VARIABLE;
 
 use crate::identity;
-use crate::sys::fd;
+use crate::sys::{fd, process};
 
 const MAX_ENVIRON: usize = 4 * 1024 * 1024;
 /// Sorts before what images and netplan bring, so that it wins.
@@ -36,6 +36,11 @@ pub(crate) fn run() -> i32 {
 
 /// The value of a variable of PID 1's; `None` where it is absent or empty.
 pub(crate) fn variable(name: &str) -> std::io::Result<Option<Vec<u8>>> {
+    if process::own_pid() == 1 {
+        // The file may be closed to the process itself.
+        let value = std::env::var_os(name).filter(|v| !v.is_empty());
+        return Ok(value.map(std::os::unix::ffi::OsStringExt::into_vec));
+    }
     let environ = fd::read_file("/proc/1/environ", MAX_ENVIRON)?;
     let prefix = [name.as_bytes(), b"="].concat();
     let value = environ.split(|b| *b == 0).find_map(|v| v.strip_prefix(&prefix[..]));

@@ -23,8 +23,7 @@ fn the_first_process_is_sealed_memory() {
         let theirs = file.metadata().unwrap();
         assert_ne!((own.dev(), own.ino()), (theirs.dev(), theirs.ino()), "the host's program");
         assert!(File::options().write(true).open(&exe).is_err());
-        // Nobody attached to it and nobody can: it is not to be dumped.
-        assert_eq!(std::fs::metadata(format!("/proc/{}/mem", pixel.pid)).unwrap().uid(), 0);
+        // Guest root may trace, but not this.
         for script in [
             "echo x >> /proc/1/exe",
             "cat /proc/1/exe",

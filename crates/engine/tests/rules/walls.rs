@@ -27,11 +27,9 @@ fn masked_paths_are_empty_and_stay_so() {
                 "p={path}; [ -e $p ] || exit 0; if [ -d $p ]; then ls -A $p; else head -c 64 $p; fi"
             );
             assert_eq!(pixel.sh(&script).await, "", "{path}");
-            let script = format!("[ -e {path} ] || exit 1; echo x > {path} || touch {path}/x");
-            assert!(
-                pixel.root(&["sh", "-c", &script]).await.code == 1 || path == "/proc/x",
-                "{path}"
-            );
+            // What is written to one of them goes nowhere.
+            pixel.sh(&format!("(echo x > {path}; touch {path}/x) 2>/dev/null; true")).await;
+            assert_eq!(pixel.sh(&script).await, "", "{path}");
             assert_ne!(pixel.root(&["umount", path]).await.code, 0, "{path}");
         }
     });

@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 use pixels_guest_api::{ExecRequest, ReportKind};
 
@@ -159,11 +159,13 @@ fn through_shell(
 /// This binary, opened such that the command's user may execute it: itself where
 /// everybody may, else a copy.
 fn own_binary() -> io::Result<OwnedFd> {
-    const EXECUTABLE_BY_ALL: u32 = 0o005;
-    let file = File::open("/proc/self/exe")?;
-    if file.metadata()?.mode() & EXECUTABLE_BY_ALL == EXECUTABLE_BY_ALL {
-        return Ok(file.into());
+    const EXECUTABLE_BY_ALL: u32 = 0o001;
+    // To be executed it need not be readable, and not everywhere it is.
+    let place = File::options().read(true).custom_flags(libc::O_PATH).open("/proc/self/exe")?;
+    if place.metadata()?.mode() & EXECUTABLE_BY_ALL == EXECUTABLE_BY_ALL {
+        return Ok(place.into());
     }
+    let file = File::open("/proc/self/exe")?;
     const MAX_BINARY: usize = 64 * 1024 * 1024;
     fd::memfd(&fd::read_whole(file.as_raw_fd(), MAX_BINARY)?, false)
 }

@@ -20,6 +20,9 @@ use crate::link::{self, HostSide};
 use crate::sys::process::{self, Fork, Pid};
 use crate::sys::{fd, mount, ns, signal, socket};
 
+/// How little of a candidate init is when memory has run out (proc(5)).
+const LAST: &str = "-900";
+
 /// Runs the face; answers the exit code of the process that was started, which
 /// is over as soon as the supervisor has a life of its own.
 pub(crate) fn run() -> i32 {
@@ -138,6 +141,8 @@ fn make(
     map(pid, "uid_map", spec.uids).step("map user ids")?;
     map(pid, "gid_map", spec.gids).step("map group ids")?;
     fail::at("launch-mapped");
+    // A pixel that runs out of memory loses other processes first.
+    let _ = fs::write(format!("/proc/{pid}/oom_score_adj"), LAST);
     if let Net::Veth { host, mac, address, gateway, mtu } = &spec.net {
         let peer = fs::File::open(format!("/proc/{pid}/ns/net")).step("open the network")?;
         let side = HostSide {
