@@ -13,11 +13,25 @@ const PACKAGES: usize = 220;
 
 /// Debian packages that the tests want besides those of rig/up, each with a
 /// file that shows it is there. Of a toolchain, nothing: xtask itself was linked.
-const WANTED: [(&str, &str); 4] = [
+const WANTED: [(&str, &str); 9] = [
     ("ca-certificates", "/etc/ssl/certs/ca-certificates.crt"),
     ("openssh-client", "/usr/bin/ssh-keygen"),
     ("util-linux", "/usr/bin/unshare"),
     ("procps", "/usr/bin/ps"),
+    ("nftables", "/usr/sbin/nft"),
+    ("uidmap", "/usr/bin/newuidmap"),
+    ("passt", "/usr/bin/pasta"),
+    ("btrfs-progs", "/usr/bin/mkfs.btrfs"),
+    ("squashfs-tools", "/usr/bin/mksquashfs"),
+];
+
+/// What pixels on this machine want, of those the ones for ordinary users alone last.
+const FOR_PIXELS: [(&str, &str); 5] = [
+    ("ca-certificates", "/etc/ssl/certs/ca-certificates.crt"),
+    ("mmdebstrap", "/usr/bin/mmdebstrap"),
+    ("nftables", "/usr/sbin/nft"),
+    ("uidmap", "/usr/bin/newuidmap"),
+    ("passt", "/usr/bin/pasta"),
 ];
 
 /// `cargo fmt --check`.
@@ -80,12 +94,40 @@ pub fn component(name: &str) -> bool {
     run_lines(&mut rustup, report::line).is_ok_and(|status| status.success()) && there()
 }
 
+/// Installs the packages that the tests want.
+///
+/// # Errors
+/// As [`install`].
+pub fn packages() -> Result<()> {
+    install(&WANTED)
+}
+
+/// Installs what pixels on this machine want of whoever runs this.
+///
+/// # Errors
+/// As [`install`].
+pub fn for_pixels() -> Result<()> {
+    let root = rustix::process::geteuid().is_root();
+    // Each of them makes an image; one is enough.
+    let made = Path::new("/usr/sbin/debootstrap").exists() && root;
+    let wanted: Vec<_> = FOR_PIXELS
+        .into_iter()
+        .filter(|(package, _)| match *package {
+            "mmdebstrap" => !made,
+            "nftables" => root,
+            "uidmap" | "passt" => !root,
+            _ => true,
+        })
+        .collect();
+    install(&wanted)
+}
+
 /// Installs the packages that are missing: as root, on Debian.
 ///
 /// # Errors
 /// What is missing and cannot be installed.
-pub fn packages() -> Result<()> {
-    let missing: Vec<&str> = WANTED
+fn install(wanted: &[(&'static str, &str)]) -> Result<()> {
+    let missing: Vec<&str> = wanted
         .iter()
         .filter(|(_, file)| !Path::new(file).exists())
         .map(|(package, _)| *package)

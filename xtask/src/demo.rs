@@ -1,6 +1,7 @@
-//! `cargo xtask demo`: a pixel's whole life on a real Incus, saying what it
-//! does. Every step is checked.
+//! `cargo xtask demo`: a pixel's whole life on this machine, or on a real Incus,
+//! saying what it does. Every step is checked.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -8,20 +9,67 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::dist;
 use crate::process::{interrupted, run_lines, target, watch_signals};
 use crate::report::line;
 use crate::rig::{self, Part, Rig};
+use crate::{checks, dist};
+
+/// What the pixels of the demo run on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum On {
+    /// The embedded engine, in the store of whoever runs this.
+    Local,
+    /// The rig's Incus, or the one that is named.
+    Incus,
+}
 
 /// Runs the demo and takes down what it brought up.
 ///
 /// # Errors
-/// A step did not do what it says, or the rig cannot be had.
-pub fn run() -> Result<ExitCode> {
+/// A step did not do what it says, or what it needs cannot be had.
+pub fn run(on: On) -> Result<ExitCode> {
+    watch_signals()?;
+    let home = target().join(format!("demo-{}", std::process::id()));
+    let lived = match on {
+        On::Local => local(&home),
+        On::Incus => incus(&home),
+    };
+    // Nothing is in it but a configuration file.
+    let _ = fs::remove_dir_all(&home);
+    if interrupted() {
+        line("interrupted");
+        return Ok(ExitCode::from(130));
+    }
+    lived?;
+    line("\nDone: created, ran, checkpointed, cloned, restored and destroyed.");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn local(home: &Path) -> Result<()> {
+    line("Looking for what pixels need of this machine …");
+    checks::for_pixels()?;
+    line("Building pixels …");
+    let binary = dist::build()?;
+    let mut demo =
+        Demo::new(binary, home, "backend = \"local\"\n\n[defaults]\nmemory = 512\n", false)?;
+    say(
+        "Run a command in a pixel of its own. The first one needs an image: the image server's, or,\n\
+         where that is out of reach, one made of this machine's own packages, which takes a minute or two.",
+    );
+    let lived = demo.pixels(&["run", "--", "uname", "-a"]).and_then(|_| demo.life());
+    demo.sweep();
+    if lived.is_ok() {
+        line(
+            "\nThe image stays for the next pixel: pixels image list shows it, pixels image remove removes it.",
+        );
+    }
+    lived
+}
+
+fn incus(home: &Path) -> Result<()> {
     if let Err(why) = rig::possible(Part::Server) {
         bail!("{why}");
     }
-    watch_signals()?;
     line("Building pixels …");
     let binary = dist::build()?;
     let rig = Rig::reserve("demo")?;
@@ -30,9 +78,8 @@ pub fn run() -> Result<ExitCode> {
     } else {
         "Bringing up an Incus of its own (rig/up; the first time takes some minutes) …"
     });
-    let home = target().join(format!("demo-{}", std::process::id()));
     let lived = rig.up(Part::Server).and_then(|(vars, _)| {
-        let mut demo = Demo::new(binary, &home, &vars)?;
+        let mut demo = Demo::new(binary, home, &incus_config(&vars)?, true)?;
         let lived = demo.life();
         demo.sweep();
         lived
@@ -41,46 +88,38 @@ pub fn run() -> Result<ExitCode> {
         line("\nTaking that Incus down again (rig/down) …");
     }
     let down = rig.down();
-    // Nothing is in it but a configuration file.
-    let _ = fs::remove_dir_all(&home);
-    if interrupted() {
-        line("interrupted");
-        return Ok(ExitCode::from(130));
-    }
-    lived?;
-    down?;
-    line("Done: created, ran, checkpointed, cloned, restored and destroyed.");
-    Ok(ExitCode::SUCCESS)
+    lived.and(down)
+}
+
+fn incus_config(vars: &BTreeMap<String, String>) -> Result<String> {
+    let var = |name: &str| vars.get(name).with_context(|| format!("the rig has no {name}"));
+    Ok(format!(
+        "backend = \"incus\"\n\n[incus]\nsocket = {:?}\n\n[defaults]\nimage = {:?}\nmemory = 512\n",
+        var("PIXELS_RIG_SOCKET")?,
+        var("PIXELS_RIG_IMAGE")?,
+    ))
 }
 
 struct Demo {
     binary: PathBuf,
-    home: PathBuf,
+    config: PathBuf,
+    /// What `HOME` is, where it is not whoever runs this's own: their store is below it.
+    home: Option<PathBuf>,
     /// The two pixels. Names are this run's own: an Incus of somebody's has others.
     first: String,
     second: String,
 }
 
 impl Demo {
-    /// A home directory with a configuration for the Incus.
-    fn new(
-        binary: PathBuf,
-        home: &Path,
-        vars: &std::collections::BTreeMap<String, String>,
-    ) -> Result<Self> {
-        let var = |name: &str| vars.get(name).with_context(|| format!("the rig has no {name}"));
-        let config = format!(
-            "backend = \"incus\"\n\n[incus]\nsocket = {:?}\n\n[defaults]\nimage = {:?}\nmemory = 512\n",
-            var("PIXELS_RIG_SOCKET")?,
-            var("PIXELS_RIG_IMAGE")?,
-        );
-        let dir = home.join(".config/pixels");
-        fs::create_dir_all(&dir)?;
-        fs::write(dir.join("config.toml"), &config)?;
+    /// A directory with a configuration.
+    fn new(binary: PathBuf, home: &Path, config: &str, clean: bool) -> Result<Self> {
+        fs::create_dir_all(home)?;
+        fs::write(home.join("config.toml"), config)?;
         let id = std::process::id();
         Ok(Self {
             binary,
-            home: home.to_owned(),
+            config: home.join("config.toml"),
+            home: clean.then(|| home.to_owned()),
             first: format!("demo-{id}"),
             second: format!("task-{id}"),
         })
@@ -152,13 +191,15 @@ impl Demo {
 
     fn output(&self, args: &[&str]) -> Result<(String, bool)> {
         let mut command = Command::new(&self.binary);
-        command.args(args).env("HOME", &self.home);
+        command.arg("--config").arg(&self.config).args(args);
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
-            if text.starts_with("PIXELS_") || text.starts_with("INCUS_") || text.starts_with("XDG_")
-            {
+            if text.starts_with("PIXELS_") || text.starts_with("INCUS_") {
                 command.env_remove(&name);
             }
+        }
+        if let Some(home) = &self.home {
+            command.env("HOME", home).env_remove("XDG_DATA_HOME").env_remove("XDG_CONFIG_HOME");
         }
         let mut text = String::new();
         let status = run_lines(&mut command, |line| {

@@ -40,6 +40,9 @@ EDITOR = { value = \"vi\", session_only = true } # this value, for exec and cons
 
 `$NAME` in a value is expanded from the host's environment.
 
+`PIXELS_ENGINE_DISABLE` names what the local backend is not to use although it could
+(`fd-layers`, `idmap`, `reflink`, `subvolumes`, `cgroups`): for tests, see docs/engine.md.
+
 ## An example
 
 ```toml
@@ -56,6 +59,18 @@ client_cert = \"client.crt\"
 client_key = \"client.key\"
 server_cert = \"server.crt\"
 project = \"agents\"
+```
+
+Pixels of this machine, without a network:
+
+```toml
+backend = \"local\"
+
+[local]
+root = \"/srv/pixels\"   # on btrfs, so that --disk is kept
+
+[defaults]
+network = \"none\"
 ```
 ";
 

@@ -55,7 +55,8 @@ pub fn run() -> Result<ExitCode> {
 fn sections(rig: &Rig) -> Result<Vec<Section>> {
     let (_, server) = rig.up(Part::Server)?;
     // First, while nothing else runs here.
-    let speed = speed(rig, &server)?;
+    let incus = speed(rig, &server, "Speed of the Incus backend", &[])?;
+    let local = speed(rig, &server, "Speed of the embedded engine", &["local"])?;
     let (_, cluster) = rig.up(Part::Cluster)?;
     let env = [("PIXELS_RIG_ENV", server), ("PIXELS_CLUSTER_ENV", cluster)];
     let suite = tests(
@@ -72,13 +73,17 @@ fn sections(rig: &Rig) -> Result<Vec<Section>> {
         "incus",
         &["full_", "cluster::", "--nocapture"],
     )?;
-    Ok(vec![speed, long, suite])
+    Ok(vec![incus, local, long, suite])
 }
 
-fn speed(rig: &Rig, env: &PathBuf) -> Result<Section> {
+fn speed(rig: &Rig, env: &PathBuf, title: &str, which: &[&str]) -> Result<Section> {
     let release = target().join("release");
     let mut bench = Command::new(release.join("pixels-bench"));
-    bench.arg(release.join("pixels")).env("PIXELS_RIG_ENV", env).env("PIXELS_RIG_ID", rig.id());
+    bench
+        .arg(release.join("pixels"))
+        .args(which)
+        .env("PIXELS_RIG_ENV", env)
+        .env("PIXELS_RIG_ID", rig.id());
     let mut lines = Vec::new();
     let status = run_lines(&mut bench, |line| {
         report::line(line);
@@ -87,8 +92,7 @@ fn speed(rig: &Rig, env: &PathBuf) -> Result<Section> {
     if lines.is_empty() {
         bail!("no figures");
     }
-    let title = "Speed of the Incus backend".to_owned();
-    Ok(Section { title, lines, passed: status.success() })
+    Ok(Section { title: title.to_owned(), lines, passed: status.success() })
 }
 
 fn tests(

@@ -4,6 +4,7 @@ mod checks;
 mod demo;
 mod dist;
 mod docs;
+mod engine;
 mod full;
 mod process;
 mod report;
@@ -18,8 +19,9 @@ use anyhow::{Result, bail};
 const USAGE: &str = "\
 usage: cargo xtask <chore>
 
-  demo            a pixel's whole life on a real Incus, step by step
-  test [--quick]  every check and every test; --quick: those that need no Incus
+  demo            a pixel's whole life on this machine, step by step
+  demo incus      the same on a real Incus
+  test [--quick]  every check and every test; --quick: those that need no image and no Incus
   full            the long tests and the benchmarks; writes docs/benchmarks.md
   docs [--check]  docs/config.md from the table of keys
   dist [DIR]      man pages and shell completions, to DIR (target/dist)
@@ -39,7 +41,8 @@ fn chore() -> Result<ExitCode> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words[..] {
-        ["demo"] => return demo::run(),
+        ["demo"] => return demo::run(demo::On::Local),
+        ["demo", "incus"] => return demo::run(demo::On::Incus),
         ["test"] => return test::run(false),
         ["test", "--quick"] => return test::run(true),
         ["full"] => return full::run(),

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow};
 use crate::process::{cargo, interrupted, run_lines, watch_signals};
 use crate::report::{self, Counts, Report};
 use crate::rig::{self, Part, Rig};
-use crate::{checks, docs};
+use crate::{checks, docs, engine};
 
 /// What the names of tests contain that are left to `cargo xtask full`.
 const FULL: &str = "full_";
@@ -62,9 +62,9 @@ pub fn run(quick: bool) -> Result<ExitCode> {
     let mut run = Run { report: Report::default() };
     run.cheap()?;
     if quick {
-        run.report.left_out("everything on an Incus (--quick)");
+        run.report.left_out("everything on the engine and on an Incus (--quick)");
     } else {
-        run.on_incus()?;
+        run.on_servers()?;
     }
     if interrupted() {
         report::line("interrupted");
@@ -112,19 +112,31 @@ impl Run {
         Ok(())
     }
 
-    fn on_incus(&mut self) -> Result<()> {
+    fn on_servers(&mut self) -> Result<()> {
         if let Err(why) = rig::possible(Part::Server) {
-            for tests in ON_SERVER.iter().chain(&ON_CLUSTER) {
-                self.report.left_out(&format!("{}: {why}", tests.name));
+            let engine = engine::STAGES.iter().map(|stage| stage.name);
+            let incus = ON_SERVER.iter().chain(&ON_CLUSTER).map(|tests| tests.name);
+            for name in engine.chain(incus) {
+                self.report.left_out(&format!("{name}: {why}"));
             }
             return Ok(());
         }
         let rig = Rig::reserve("test")?;
         // What is up stays up: the tests on the cluster know of the server too.
         let mut env = Vec::new();
-        self.part(&rig, Part::Server, &ON_SERVER, &mut env);
+        // It builds the image that the engine's tests use as well.
+        if self.up(&rig, Part::Server, &mut env) {
+            self.on_engine();
+            self.on_rig(&rig, &ON_SERVER, &env);
+        } else {
+            let engine = engine::STAGES.iter().map(|stage| stage.name);
+            self.failed(engine.chain(ON_SERVER.iter().map(|tests| tests.name)), "rig/up");
+        }
         match rig::possible(Part::Cluster) {
-            Ok(()) => self.part(&rig, Part::Cluster, &ON_CLUSTER, &mut env),
+            Ok(()) if self.up(&rig, Part::Cluster, &mut env) => {
+                self.on_rig(&rig, &ON_CLUSTER, &env);
+            }
+            Ok(()) => self.failed(ON_CLUSTER.iter().map(|tests| tests.name), "rig/up cluster"),
             Err(why) => {
                 for tests in &ON_CLUSTER {
                     self.report.left_out(&format!("{}: {why}", tests.name));
@@ -138,10 +150,10 @@ impl Run {
         Ok(())
     }
 
-    /// Brings a part of the rig up and runs what needs it.
-    fn part(&mut self, rig: &Rig, part: Part, all: &[RigTests], env: &mut Vec<(&str, PathBuf)>) {
+    /// Brings a part of the rig up; whether it is.
+    fn up(&mut self, rig: &Rig, part: Part, env: &mut Vec<(&str, PathBuf)>) -> bool {
         if interrupted() {
-            return;
+            return false;
         }
         let (name, variable) = match part {
             Part::Server => ("rig/up", "PIXELS_RIG_ENV"),
@@ -152,13 +164,44 @@ impl Run {
         let up = rig.up(part).map(|(_, file)| env.push((variable, file)));
         let is_up = up.is_ok();
         self.ended(name, began, up);
+        is_up
+    }
+
+    fn on_rig(&mut self, rig: &Rig, all: &[RigTests], env: &[(&str, PathBuf)]) {
         for tests in all {
-            if is_up {
-                self.tests(tests.name, &mut tests.command(rig, env));
-            } else {
-                start(tests.name);
-                self.ended(tests.name, Instant::now(), Err(anyhow!("{name} failed")));
+            self.tests(tests.name, &mut tests.command(rig, env));
+        }
+    }
+
+    fn on_engine(&mut self) {
+        let lacks = rig::external() && std::env::var_os("PIXELS_TEST_ROOTFS").is_none();
+        for stage in &engine::STAGES {
+            if interrupted() {
+                return;
             }
+            if !rustix::process::geteuid().is_root() {
+                self.report.left_out(&format!("{}: it needs root", stage.name));
+            } else if lacks {
+                let why = "no rig has built an image; hint: set PIXELS_TEST_ROOTFS to a tarball";
+                self.report.left_out(&format!("{}: {why}", stage.name));
+            } else {
+                let began = Instant::now();
+                match stage.command() {
+                    Ok(mut command) => self.tests(stage.name, &mut command),
+                    Err(e) => self.ended(stage.name, began, Err(e)),
+                }
+            }
+        }
+    }
+
+    /// What cannot be run because something before it failed.
+    fn failed<'a>(&mut self, names: impl Iterator<Item = &'a str>, because: &str) {
+        for name in names {
+            if interrupted() {
+                return;
+            }
+            start(name);
+            self.ended(name, Instant::now(), Err(anyhow!("{because} failed")));
         }
     }
 
@@ -247,7 +290,7 @@ fn plain_targets() -> Result<Vec<String>> {
             let is_test =
                 target["kind"].as_array().is_some_and(|kind| kind.iter().any(|k| k == "test"));
             let on_rig = ON_SERVER.iter().any(|t| t.target == name);
-            if is_test && !on_rig && !names.iter().any(|n| n == name) {
+            if is_test && !on_rig && !engine::has(name) && !names.iter().any(|n| n == name) {
                 names.push(name.to_owned());
             }
         }

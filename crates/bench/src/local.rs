@@ -328,7 +328,11 @@ fn pss(pid: u64) -> Result<f64> {
 }
 
 fn runc_bundle(dir: &Path, rootfs: &Path) -> Result<()> {
-    let spec = Command::new("runc").arg("spec").current_dir(dir).output().context("runc")?;
+    let spec = Command::new("runc")
+        .arg("spec")
+        .current_dir(dir)
+        .output()
+        .context("runc is needed to compare with: apt install runc")?;
     ensure!(spec.status.success(), "runc spec: {}", String::from_utf8_lossy(&spec.stderr));
     let path = dir.join("config.json");
     let mut config: serde_json::Value = serde_json::from_slice(&fs::read(&path)?)?;

@@ -5,32 +5,36 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use pixels_core::{Error, Limits, Result};
 
 use crate::launcher::failed;
-use crate::store::Store;
 
 const MOUNT: &str = "/sys/fs/cgroup";
 /// The group that all pixels' groups are in.
 const PARENT: &str = "pixels";
 
+/// How long killed processes may stay in their groups.
+const EMPTY: Duration = Duration::from_secs(2);
+/// More than any kernel runs on; what is multiplied with it does not overflow.
+const MOST_CPUS: u64 = 65_536;
+
 /// The hierarchies that pixels are put in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Cgroups {
-    /// What the groups of this store's pixels begin with: there may be other stores.
-    tag: String,
     /// The version 2 hierarchy, and which controllers can be used in it.
     unified: Option<PathBuf>,
     controllers: Vec<String>,
     /// Controllers of version 1 with their mounts.
     first: Vec<(&'static str, PathBuf)>,
+    /// What the names of this store's groups begin with: others use the same parent.
+    tag: String,
 }
 
 impl Cgroups {
     /// What can be used here.
-    pub(crate) fn detect(root: bool, store: &Store) -> Self {
-        let tag = store.tag();
+    pub(crate) fn detect(root: bool, tag: String) -> Self {
         let mount = Path::new(MOUNT);
         if mount.join("cgroup.controllers").exists() {
             let base = if root { Some(mount.to_owned()) } else { delegated(mount) };
@@ -42,7 +46,7 @@ impl Cgroups {
             enable(&base);
             enable(&dir);
             let controllers = words(&dir.join("cgroup.subtree_control"));
-            return Self { tag, unified: Some(dir), controllers, first: Vec::new() };
+            return Self { unified: Some(dir), controllers, first: Vec::new(), tag };
         }
         if !root {
             return Self::default();
@@ -50,7 +54,11 @@ impl Cgroups {
         let unified = mount.join("unified").join(PARENT);
         let unified = make(&unified).is_ok().then_some(unified);
         let mut first = Vec::new();
+        let freezes = unified.as_ref().is_some_and(|dir| dir.join("cgroup.freeze").exists());
         for name in ["memory", "pids", "cpu", "cpuset", "freezer"] {
+            if name == "freezer" && freezes {
+                continue;
+            }
             let dir = mount.join(name).join(PARENT);
             if mount.join(name).join("tasks").exists() && make(&dir).is_ok() {
                 if name == "cpuset" {
@@ -59,7 +67,7 @@ impl Cgroups {
                 first.push((name, dir));
             }
         }
-        Self { tag, unified, controllers: Vec::new(), first }
+        Self { unified, controllers: Vec::new(), first, tag }
     }
 
     /// Makes a pixel's groups with its limits. What was left of an earlier run is
@@ -76,7 +84,7 @@ impl Cgroups {
             fs::write(dir.join(file), value)
                 .map_err(|e| Error::invalid(&format!("limit {file}"), value, &e.to_string()))
         };
-        if let Some(dir) = self.in_unified(id) {
+        if let Some(dir) = self.unified.as_ref().map(|d| self.group(d, id)) {
             let has = |name: &str| self.controllers.iter().any(|c| c == name);
             if let (Some(bytes), true) = (limits.memory, has("memory")) {
                 set(&dir, "memory.max", &bytes.to_string())?;
@@ -96,7 +104,7 @@ impl Cgroups {
             }
         }
         for (name, dir) in &self.first {
-            let dir = dir.join(self.group(id));
+            let dir = self.group(dir, id);
             match *name {
                 "memory" => {
                     if let Some(bytes) = limits.memory {
@@ -125,25 +133,22 @@ impl Cgroups {
         Ok(dirs)
     }
 
+    fn group(&self, parent: &Path, id: &str) -> PathBuf {
+        parent.join(format!("{}{id}", self.tag))
+    }
+
     /// Where a pixel's groups are.
     pub(crate) fn dirs(&self, id: &str) -> Vec<PathBuf> {
         let first = self.first.iter().map(|(_, dir)| dir);
-        self.unified.iter().chain(first).map(|dir| dir.join(self.group(id))).collect()
-    }
-
-    fn group(&self, id: &str) -> String {
-        format!("{}-{id}", self.tag)
-    }
-
-    fn in_unified(&self, id: &str) -> Option<PathBuf> {
-        self.unified.as_ref().map(|dir| dir.join(self.group(id)))
+        self.unified.iter().chain(first).map(|dir| self.group(dir, id)).collect()
     }
 
     /// The groups whose processes can be frozen: one is enough.
     pub(crate) fn freezer(&self, id: &str) -> Option<PathBuf> {
-        let unified = self.in_unified(id).filter(|d| d.join("cgroup.freeze").exists());
+        let unified = self.unified.as_ref().map(|d| self.group(d, id));
+        let unified = unified.filter(|d| d.join("cgroup.freeze").exists());
         let first = || self.first.iter().find(|(name, _)| *name == "freezer");
-        unified.or_else(|| first().map(|(_, d)| d.join(self.group(id))))
+        unified.or_else(|| first().map(|(_, d)| self.group(d, id)))
     }
 
     /// Whether there is any such group.
@@ -151,7 +156,7 @@ impl Cgroups {
         self.unified.is_some() || self.first.iter().any(|(name, _)| *name == "freezer")
     }
 
-    /// The ids of this store's pixels that have groups.
+    /// The ids of pixels that have groups.
     pub(crate) fn known(&self) -> Vec<String> {
         let mut ids: Vec<String> = self
             .unified
@@ -161,11 +166,7 @@ impl Cgroups {
             .flatten()
             .flatten()
             .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
-            .filter_map(|e| {
-                let name = e.file_name().into_string().ok()?;
-                let (tag, id) = name.split_once('-')?;
-                (tag == self.tag).then(|| id.to_owned())
-            })
+            .filter_map(|e| Some(e.file_name().to_str()?.strip_prefix(&self.tag)?.to_owned()))
             .collect();
         ids.sort();
         ids.dedup();
@@ -174,7 +175,8 @@ impl Cgroups {
 
     /// Kills all that is in a pixel's groups.
     pub(crate) fn kill(&self, id: &str) {
-        if let Some(dir) = self.in_unified(id)
+        let unified = self.unified.as_ref().map(|d| self.group(d, id));
+        if let Some(dir) = &unified
             && fs::write(dir.join("cgroup.kill"), "1").is_ok()
         {
             return;
@@ -189,6 +191,15 @@ impl Cgroups {
         }
     }
 
+    /// Whether a pixel's processes stand still.
+    pub(crate) fn frozen(&self, id: &str) -> bool {
+        let Some(dir) = self.freezer(id) else { return false };
+        let says = |file: &str, value: &str| {
+            fs::read_to_string(dir.join(file)).is_ok_and(|now| now.trim() == value)
+        };
+        says("cgroup.freeze", "1") || says("freezer.state", "FROZEN")
+    }
+
     /// Lets a pixel run that a killed checkpoint has left frozen.
     pub(crate) fn thaw(&self, id: &str) {
         if let Some(dir) = self.freezer(id) {
@@ -197,10 +208,34 @@ impl Cgroups {
         }
     }
 
-    /// Removes a pixel's groups, as far as nothing is in them.
-    pub(crate) fn remove(&self, id: &str) {
-        for dir in self.dirs(id) {
-            let _ = fs::remove_dir(dir);
+    /// Removes a pixel's groups. The kernel takes a moment for the killed ones in
+    /// them; a group that stays in use is left to `sweep`.
+    pub(crate) async fn remove(&self, id: &str) {
+        let mut left = self.dirs(id);
+        // Version 1 has no event for it.
+        let mut pause = Duration::from_micros(200);
+        let mut waited = Duration::ZERO;
+        loop {
+            left.retain(|dir| {
+                let done = fs::remove_dir(dir);
+                done.is_err_and(|e| e.kind() == io::ErrorKind::ResourceBusy)
+            });
+            if left.is_empty() || waited > EMPTY {
+                return;
+            }
+            tokio::time::sleep(pause).await;
+            waited += pause;
+            pause = (pause * 2).min(Duration::from_millis(10));
+        }
+    }
+
+    /// Which there are, for people.
+    pub(crate) fn version(&self) -> &'static str {
+        match (&self.unified, self.first.is_empty()) {
+            (Some(_), true) => "version 2",
+            (Some(_), false) => "version 1, with the version 2 tree beside it",
+            (None, false) => "version 1",
+            (None, true) => "none to be used",
         }
     }
 
@@ -214,15 +249,21 @@ impl Cgroups {
 }
 
 /// CPUs as a limit.
-enum Cpu {
+pub(crate) enum Cpu {
+    /// So many.
     Count(u64),
+    /// These.
     Set(String),
 }
 
-fn cpu(text: &str) -> Result<Cpu> {
+/// Reads one.
+///
+/// # Errors
+/// `Invalid` with the rule.
+pub(crate) fn cpu(text: &str) -> Result<Cpu> {
     let set = |c: char| c.is_ascii_digit() || c == ',' || c == '-';
     match text.parse() {
-        Ok(n) if n > 0 => Ok(Cpu::Count(n)),
+        Ok(n) if n > 0 && n <= MOST_CPUS => Ok(Cpu::Count(n)),
         Err(_) if text.contains([',', '-']) && text.chars().all(set) => Ok(Cpu::Set(text.into())),
         _ => Err(Error::invalid("cpu", text, "a number of CPUs (2) or a set of them (0-3)")),
     }

@@ -9,6 +9,7 @@ use pixels_guest_api::host::{Lockdown, TreeOp, TreeSpec};
 
 use crate::background::Background;
 use crate::cgroup::Cgroups;
+use crate::failpoint;
 use crate::files::Unfinished;
 use crate::ids::Owner;
 use crate::image::{self, Images};
@@ -93,16 +94,16 @@ impl Engine {
         let root = owner == Owner::Root;
         let store = Store::open(&self.config.root)?;
         let made = Ready {
+            store,
             launcher: Launcher::new()?,
             cgroups: match self.config.may(Feature::Cgroups) {
-                true => Cgroups::detect(root, &store),
+                true => Cgroups::detect(root, Store::tag(&self.config.root)),
                 false => Cgroups::default(),
             },
             // Only the root of the file system's own namespace may map mounts.
             idmap: root && kernel() >= (5, 19) && self.config.may(Feature::Idmap),
             fd_layers: kernel() >= (6, 13) && self.config.may(Feature::FdLayers),
             owner,
-            store,
         };
         // Another thread may have been first.
         Ok(self.ready.get_or_init(|| Arc::new(made)))
@@ -114,7 +115,11 @@ impl Engine {
             return Ok(images);
         }
         let ready = self.ready()?;
-        let layers = Layers { ready: Arc::clone(ready), config: Arc::clone(&self.config) };
+        let layers = Layers {
+            ready: Arc::clone(ready),
+            config: Arc::clone(&self.config),
+            background: self.background.clone(),
+        };
         let config = &self.config;
         let settings = image::Settings::of_process(
             &config.image_server,
@@ -126,12 +131,15 @@ impl Engine {
     }
 
     /// The layers of an image, the lowest first; fetched where it is not at hand.
+    /// And what it is, which is not `name` where another stands in for it.
     pub(crate) async fn image_layers(
         &self,
         name: &str,
         progress: &Progress,
-    ) -> Result<Vec<String>> {
-        Ok(self.images()?.resolve(name, progress).await?.layers)
+    ) -> Result<(String, Vec<String>)> {
+        let image = self.images()?.resolve(name, progress).await?;
+        let own = image.source == name || image.answers_to(name);
+        Ok((if own { name.to_owned() } else { image.source }, image.layers))
     }
 
     /// What processes of pixels may do.
@@ -164,9 +172,9 @@ impl Ready {
         record::write(&path, record, true).map_err(|e| failed("write the pixel down", e))
     }
 
-    /// The pixel's process, if it runs.
+    /// The pixel's process, if it runs and its start has succeeded.
     pub(crate) fn run(&self, name: &Name) -> Option<Run> {
-        read_run(&self.store.pixel(name))
+        read_run(&self.store.pixel(name)).filter(|run| run.up)
     }
 
     /// The pixel's process.
@@ -192,6 +200,7 @@ impl Ready {
             shift: self.owner.shift(),
             subvolumes: config.may(Feature::Subvolumes),
             op,
+            fail: failpoint::for_helpers(),
         }
     }
 }

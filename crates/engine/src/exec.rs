@@ -22,7 +22,11 @@ use tokio::sync::Mutex;
 use crate::cgroup;
 use crate::engine::Engine;
 use crate::launcher::{Running, failed, read_answer, said, system};
+use crate::process::Handle;
 use crate::terminal::Terminal;
+
+/// How much later than its commands a pixel may end.
+const LAST: Duration = Duration::from_millis(100);
 
 impl Engine {
     /// A process of the launcher inside a running pixel.
@@ -35,6 +39,8 @@ impl Engine {
     ) -> Result<Running> {
         let ready = self.ready()?;
         let (record, process) = ready.running(name, needs)?;
+        self.watch(ready, name, &record, &process);
+        self.wake(ready, name, &record);
         let spec = EnterSpec {
             pid: process.pid,
             start_time: process.start_time,
@@ -43,6 +49,11 @@ impl Engine {
             run,
         };
         ready.launcher.start(face::ENTER, &spec.encode(), fds)
+    }
+
+    /// Whose errors these are.
+    pub(crate) fn of(&self, name: &Name) -> Of {
+        Of { engine: self.clone(), name: name.clone() }
     }
 
     /// Starts a command.
@@ -69,7 +80,10 @@ impl Engine {
             Some(size) => {
                 let run = Enter::Exec { request, terminal: Some((size.cols, size.rows)) };
                 let running = self.enter(name, needs, run, &[])?;
-                on_terminal(running, opts).await
+                match on_terminal(running, opts, self.of(name)).await {
+                    Err(e) => Err(self.of(name).explain(e).await),
+                    started => started,
+                }
             }
             None => {
                 let run = Enter::Exec { request, terminal: None };
@@ -83,9 +97,35 @@ impl Engine {
                 drop((in_read, out_write, err_write));
                 let stdin = if opts.no_stdin { None } else { Some(writer(in_write)?) };
                 let (stdout, stderr) = (reader(out_read)?, reader(err_read)?);
-                Ok(process(running, stdin, Some(stdout), Some(stderr), None, opts))
+                let pixel = self.of(name);
+                Ok(process(running, stdin, Some(stdout), Some(stderr), None, opts, pixel))
             }
         }
+    }
+}
+
+/// A pixel that something was to be done in.
+pub(crate) struct Of {
+    engine: Engine,
+    name: Name,
+}
+
+impl Of {
+    /// What went wrong in or on the way into the pixel: if it is being stopped or
+    /// removed meanwhile, that.
+    pub(crate) async fn explain(&self, error: Error) -> Error {
+        if !matches!(error.kind(), Error::Backend { .. }) {
+            return error;
+        }
+        let Ok(ready) = self.engine.ready() else { return error };
+        let running = || ready.running(&self.name, "and this needs it running");
+        if let Ok((_, run)) = running()
+            && let Ok(Some(handle)) = Handle::open(&run)
+        {
+            // Of a pixel that is killed its first process may be the last to go.
+            let _ = tokio::time::timeout(LAST, handle.ended()).await;
+        }
+        running().err().unwrap_or(error)
     }
 }
 
@@ -99,7 +139,7 @@ fn reader(fd: OwnedFd) -> Result<Reader> {
     Ok(Box::pin(receiver))
 }
 
-async fn on_terminal(running: Running, opts: ExecOpts) -> Result<Process> {
+async fn on_terminal(running: Running, opts: ExecOpts, pixel: Of) -> Result<Process> {
     let received = crate::terminal::receive(&running.socket).await?;
     let terminal = match received {
         Ok(master) => Arc::new(Terminal::new(master)?),
@@ -115,7 +155,7 @@ async fn on_terminal(running: Running, opts: ExecOpts) -> Result<Process> {
         }
     };
     let (stdin, stdout) = (terminal.writer(), terminal.reader());
-    Ok(process(running, Some(stdin), Some(stdout), None, Some(terminal), opts))
+    Ok(process(running, Some(stdin), Some(stdout), None, Some(terminal), opts, pixel))
 }
 
 fn process(
@@ -125,11 +165,17 @@ fn process(
     stderr: Option<Reader>,
     terminal: Option<Arc<Terminal>>,
     opts: ExecOpts,
+    pixel: Of,
 ) -> Process {
     let (socket, child) = running.split();
     let (from, to) = socket.into_split();
     let control = Arc::new(Channel { to: Mutex::new(Some(to)), terminal });
-    let exit = exit(from, child, opts);
+    let exit = async move {
+        match exit(from, child, opts).await {
+            Err(e) => Err(pixel.explain(e).await),
+            ended => ended,
+        }
+    };
     Process::new(stdin, stdout, stderr, control, exit)
 }
 

@@ -5,6 +5,8 @@ use std::path::Path;
 use pixels_core::{Error, Result};
 use pixels_guest_api::host::{Range, StoreIds};
 
+use crate::store::SLOTS;
+
 /// How many ids a pixel has.
 pub(crate) const PIXEL_IDS: u32 = 65536;
 /// The first id of root's pixels: above what Incus (1000000 to 1001000000) and
@@ -70,6 +72,25 @@ impl Owner {
     }
 }
 
+/// The first and the last id of root's pixels.
+pub(crate) fn of_root() -> (u32, u32) {
+    (FIRST, FIRST + SLOTS * PIXEL_IDS - 1)
+}
+
+/// Who else has ids of root's pixels, by `/etc/subuid` and `/etc/passwd`.
+pub(crate) fn overlaps(subuid: &str, passwd: &str) -> Option<String> {
+    let (first, last) = of_root();
+    let (first, last) = (u64::from(first), u64::from(last));
+    let field = |line: &str, n: usize| line.split(':').nth(n)?.trim().parse::<u64>().ok();
+    let name = |line: &str| line.split(':').next().unwrap_or_default().to_owned();
+    let ranged = subuid.lines().find(|line| {
+        matches!((field(line, 1), field(line, 2)), (Some(base), Some(count))
+            if count > 0 && base <= last && first < base.saturating_add(count))
+    });
+    let user = passwd.lines().find(|l| field(l, 2).is_some_and(|id| (first..=last).contains(&id)));
+    ranged.or(user).map(name)
+}
+
 fn missing(file: &str, name: Option<&str>, uid: u32) -> Error {
     let who = name.map_or_else(|| uid.to_string(), str::to_owned);
     let what = if file.ends_with("gid") { "group ids" } else { "user ids" };
@@ -116,5 +137,20 @@ mod tests {
         assert_eq!(range(text, None, 1000), Some(Range { base: 300_000, count: 131_072 }));
         assert_eq!(range(text, Some("you"), 7), None);
         assert_eq!(range("me:x:y\nme\n", Some("me"), 7), None);
+    }
+
+    #[test]
+    fn ids_of_others_are_noticed() {
+        let (first, last) = of_root();
+        assert!(last > first);
+        let passwd = "root:x:0:0::/:/bin/sh\n";
+        assert_eq!(overlaps("me:100000:65536\nroot:1000000:1000000000\n", passwd), None);
+        let taken = format!("me:{}:2\n", first - 1);
+        assert_eq!(overlaps(&taken, passwd).as_deref(), Some("me"));
+        assert_eq!(overlaps(&format!("me:{}:1\n", first - 1), passwd), None);
+        assert_eq!(
+            overlaps("", &format!("{passwd}far:x:{last}:1::/:/bin/sh\n")).as_deref(),
+            Some("far")
+        );
     }
 }

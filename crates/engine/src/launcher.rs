@@ -18,6 +18,8 @@ use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
+use crate::failpoint;
+
 /// The longest answer.
 const MAX_ANSWER: u32 = 1 << 20;
 
@@ -151,6 +153,7 @@ impl Running {
     pub(crate) async fn answer(&mut self, what: &str) -> Result<Answered> {
         let answered = read_answer(&mut self.socket).await.map_err(|e| match e.kind() {
             std::io::ErrorKind::UnexpectedEof => {
+                failpoint::helper_ended();
                 Error::backend(what, "the helper process ended without an answer")
             }
             _ => failed(what, e),
@@ -159,6 +162,22 @@ impl Running {
             Answer::Failed => Err(said(&answered.payload)),
             _ => Ok(answered),
         }
+    }
+
+    /// Lets it see that nobody waits for it, and waits until it is gone.
+    pub(crate) async fn abandon(self) {
+        let Self { socket, mut child } = self;
+        drop(socket);
+        if let Err(e) = child.wait().await {
+            tracing::debug!(%e, "a helper process is left to itself");
+        }
+    }
+
+    /// Kills it; its end can be waited for.
+    pub(crate) fn end(mut self) -> Child {
+        // One that has ended by itself is as good.
+        let _ = self.child.start_kill();
+        self.child
     }
 
     /// Its socket, and what waits for its end.

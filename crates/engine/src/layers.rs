@@ -13,7 +13,9 @@ use pixels_core::{Error, Result};
 use pixels_guest_api::face;
 use pixels_guest_api::host::TreeOp;
 
+use crate::background::Background;
 use crate::engine::Ready;
+use crate::failpoint;
 use crate::image::Limits;
 use crate::image::layer::{LayerInProgress, LayerStore};
 use crate::launcher::{Running, failed, system};
@@ -27,11 +29,14 @@ pub(crate) const MAKING: &str = "making";
 pub(crate) struct Layers {
     pub(crate) ready: Arc<Ready>,
     pub(crate) config: Arc<Config>,
+    pub(crate) background: Background,
 }
 
 /// One that is being written.
 struct InProgress {
     ready: Arc<Ready>,
+    config: Arc<Config>,
+    background: Background,
     id: String,
     input: Option<OwnedFd>,
     writer: Option<Running>,
@@ -44,11 +49,20 @@ impl LayerStore for Layers {
     async fn begin(&self) -> Result<Box<dyn LayerInProgress>> {
         let ready = Arc::clone(&self.ready);
         let id = fresh_id();
-        ready.store.begin_layer(&id, MAKING)?;
-        let making = File::open(ready.store.layer(&id).join("refs").join(MAKING));
-        let making = making.map_err(|e| failed("make a layer", e))?;
-        making.lock().map_err(|e| failed("make a layer", e))?;
-        let fs = ready.store.layer_fs(&id);
+        let making = ready.store.begin_locked(&id, MAKING)?;
+        failpoint::at("image-layer-begun");
+        let mut layer = Box::new(InProgress {
+            ready,
+            config: Arc::clone(&self.config),
+            background: self.background.clone(),
+            id,
+            input: None,
+            writer: None,
+            _making: making,
+            kept: false,
+        });
+        let (ready, id) = (&layer.ready, &layer.id);
+        let fs = ready.store.layer_fs(id);
         let made = DirBuilder::new().mode(0o755).create(&fs);
         made.map_err(|e| failed("make a layer", e))?;
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
@@ -60,14 +74,9 @@ impl LayerStore for Layers {
         };
         let spec = ready.tree(&self.config, op).encode();
         let writer = ready.launcher.start(face::TREE, &spec, &[read.as_fd()])?;
-        Ok(Box::new(InProgress {
-            ready,
-            id,
-            input: Some(write),
-            writer: Some(writer),
-            _making: making,
-            kept: false,
-        }))
+        layer.writer = Some(writer);
+        layer.input = Some(write);
+        Ok(layer)
     }
 
     async fn hold(&self, layer: &str, referrer: &str) -> Result<bool> {
@@ -95,22 +104,40 @@ impl LayerInProgress for InProgress {
 
     async fn finish(mut self: Box<Self>, referrer: &str) -> Result<u64> {
         self.input = None;
-        let Some(mut writer) = self.writer.take() else {
+        let Some(writer) = self.writer.as_mut() else {
             return Err(Error::backend("write a layer", "it was written before"));
         };
         let answered = writer.answer("write a layer").await?;
+        self.writer = None;
+        failpoint::at("image-layer-written");
         let bytes = answered.payload.get(8..16).and_then(|b| b.try_into().ok());
         self.ready.store.refer(&self.id, referrer)?;
         self.kept = true;
         self.ready.store.release(&self.id, MAKING);
+        failpoint::at("image-layer-kept");
         Ok(bytes.map_or(0, u64::from_be_bytes))
     }
 }
 
 impl Drop for InProgress {
     fn drop(&mut self) {
-        if !self.kept {
-            self.ready.store.release(&self.id, MAKING);
+        if self.kept {
+            return;
         }
+        // Whoever decodes the archive may have the other end of its input, and goes on
+        // until nobody reads what it writes.
+        let (input, writer) = (self.input.take(), self.writer.take());
+        let (ready, config) = (Arc::clone(&self.ready), Arc::clone(&self.config));
+        let id = std::mem::take(&mut self.id);
+        self.background.spawn(async move {
+            drop(input);
+            if let Some(writer) = writer {
+                let _ = writer.end().wait().await;
+            }
+            ready.store.release(&id, MAKING);
+            if let Err(e) = ready.take_trash_out(&config).await {
+                tracing::warn!(%e, "what was thrown away is still there; gc removes it");
+            }
+        });
     }
 }

@@ -14,14 +14,17 @@
 
 mod background;
 mod cgroup;
+mod doctor;
 mod engine;
 mod exec;
+mod failpoint;
 mod files;
 mod ids;
 mod image;
 mod launcher;
 mod layers;
 mod lifecycle;
+mod limits;
 #[doc(hidden)]
 pub mod net;
 mod network;
@@ -35,6 +38,8 @@ mod still;
 mod store;
 mod sweep;
 mod terminal;
+mod unfinished;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -69,6 +74,9 @@ impl Engine {
         let lacks = ready.cgroups.lacks();
         if !lacks.is_empty() {
             notes.insert("limits".into(), format!("not limited here: {}", lacks.join(", ")));
+        }
+        if let Some(why) = self.no_disk_limit(ready) {
+            notes.insert("disk limits".into(), format!("there is no limit on disk here: {why}"));
         }
         if !ready.cgroups.freezes() {
             let text = "a checkpoint of a running pixel stops its processes with signals, \
@@ -181,8 +189,8 @@ impl Backend for Engine {
         self.sweep_leftovers().await
     }
 
-    async fn doctor(&self, _fix: bool) -> Vec<Finding> {
-        Vec::new()
+    async fn doctor(&self, fix: bool) -> Vec<Finding> {
+        self.findings(fix).await
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -1,6 +1,7 @@
 //! Making, starting, stopping and removing pixels.
 
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::cgroup;
 use crate::engine::{Engine, Ready, read_record, read_run};
+use crate::failpoint;
 use crate::ids::Owner;
 use crate::launcher::{Running, failed};
 use crate::net::{Network, interface, resolvers};
@@ -22,8 +24,9 @@ use crate::network::Plan;
 use crate::policy;
 use crate::process::Handle;
 use crate::record::{self, Record, Run, VERSION};
-use crate::settings::Feature;
+use crate::settings::{Config, Feature};
 use crate::store::{Lock, SLOTS, fresh_id};
+use crate::unfinished::{NewLayers, Start};
 
 /// How long the kernel may take to end the processes of a killed pixel.
 const KILLED: Duration = Duration::from_secs(30);
@@ -33,7 +36,7 @@ pub(crate) struct Staged {
     engine: Engine,
     dir: PathBuf,
     pub(crate) record: Record,
-    _lock: Option<Lock>,
+    lock: Lock,
     kept: bool,
 }
 
@@ -45,15 +48,16 @@ impl Engine {
         }
         refuse_target(opts.target.as_deref())?;
         let ready = self.ready()?;
-        self.make_way(&opts.name).await?;
-        let image = opts.image.clone().unwrap_or_else(|| self.config.image.clone());
-        let layers = self.image_layers(&image, &opts.progress).await?;
         let limits = Limits {
             cpu: opts.cpu.clone().or_else(|| self.config.cpu.clone()),
             memory: opts.memory.or(self.config.memory),
             disk: opts.disk.or(self.config.disk),
         };
-        let meta = Meta { origin: Some(image), ..opts.meta.clone() };
+        self.check_limits(ready, &limits)?;
+        self.make_way(&opts.name).await?;
+        let image = opts.image.clone().unwrap_or_else(|| self.config.image.clone());
+        let (origin, layers) = self.image_layers(&image, &opts.progress).await?;
+        let meta = Meta { origin: Some(origin), ..opts.meta.clone() };
         opts.progress.phase("creating");
         let mut staged = self.stage(limits, &meta)?;
         staged.layers(&layers).await?;
@@ -67,19 +71,20 @@ impl Engine {
     pub(crate) async fn make_way(&self, name: &Name) -> Result<()> {
         let ready = self.ready()?;
         let taken = || Error::exists(What::Pixel, name.as_str());
-        match read_record(&ready.store.pixel(name)) {
-            Ok(None) if !ready.store.pixel(name).exists() => return Ok(()),
-            Ok(Some(record)) if !record.making => return Err(taken()),
-            // Half-made, or written by nobody who finished.
-            Ok(_) => {}
-            Err(e) => return Err(e),
+        let half_made = || match read_record(&ready.store.pixel(name))? {
+            None => Ok(ready.store.pixel(name).exists()),
+            Some(record) if record.making => Ok(true),
+            Some(_) => Err(taken()),
+        };
+        while half_made()? {
+            // Whoever makes it is done in a moment, or has died.
+            match ready.store.lock(name).await {
+                Ok(lock) if half_made()? => self.remove_locked(ready, name, lock).await?,
+                Err(e) if !e.is_not_found() => return Err(e),
+                _ => {}
+            }
         }
-        match ready.store.try_lock(name) {
-            Ok(Some(lock)) => self.remove_locked(ready, name, lock).await,
-            Ok(None) => Err(taken()),
-            Err(e) if e.is_not_found() => Ok(()),
-            Err(e) => Err(e),
-        }
+        Ok(())
     }
 
     /// The start of a new pixel that nobody sees yet.
@@ -106,8 +111,7 @@ impl Engine {
             upper: fresh_id(),
             checkpoints: Vec::new(),
         };
-        let mut staged =
-            Staged { engine: self.clone(), dir, record, _lock: Some(lock), kept: false };
+        let mut staged = Staged { engine: self.clone(), dir, record, lock, kept: false };
         let slots = SLOTS.min(self.config.subnet.slots());
         staged.record.slot = ready.store.take_slot(&id, slots, &interface::slots())?;
         ready.new_upper(&staged.record)?;
@@ -126,40 +130,62 @@ impl Engine {
             .map_err(|e| failed("write the pixel down", e))?;
         ready.store.reveal(&staged.dir, name)?;
         staged.dir = ready.store.pixel(name);
-        let run = self.launch(ready, name, &staged.record).await?;
+        failpoint::at("revealed");
+        let run = self.launch(ready, name, &staged.record, &staged.lock).await?;
         staged.record.making = false;
         // Not on disk yet when this returns: what is lost with the power is that
         // it was whole, and nobody has used it by then.
         record::write(&staged.dir.join("pixel.json"), &staged.record, false)
             .map_err(|e| failed("write the pixel down", e))?;
         staged.kept = true;
+        failpoint::at("made");
         Ok(self.instance(name, &staged.record, Some(&run)))
     }
 
-    /// Starts a pixel's processes; its lock is held.
-    pub(crate) async fn launch(&self, ready: &Ready, name: &Name, record: &Record) -> Result<Run> {
+    /// Starts a pixel's processes. The helper shares the lock until the pixel is
+    /// up or gone, whatever becomes of this process.
+    pub(crate) async fn launch(
+        &self,
+        ready: &Ready,
+        name: &Name,
+        record: &Record,
+        lock: &Lock,
+    ) -> Result<Run> {
+        let start = Start::new(self, name, &record.id);
+        let watched = self.supervision(ready, name).await?;
         let groups = ready.cgroups.make(&record.id, &record.limits(), self.config.processes)?;
+        failpoint::at("groups-made");
         let plan = self.plan_network(ready, record).await?;
         // The kernel takes its time to remove the interface of the run before.
         if matches!(plan.net, Net::Veth { .. }) && interface::slots().contains(&record.slot) {
             interface::remove(record.slot)?;
         }
         let spec = self.launch_spec(ready, name, record, Some(&plan), &groups, Purpose::Boot)?;
-        let mut running = ready.launcher.start(face::LAUNCH, &spec.encode(), &[])?;
+        let fds = [lock.as_fd(), watched.as_fd()];
+        let mut running = ready.launcher.start(face::LAUNCH, &spec.encode(), &fds)?;
+        drop(watched);
+        failpoint::at("launch-asked");
         let mut run = Self::birth(&mut running).await?;
+        failpoint::at("born");
         let path = ready.store.pixel(name).join("run.json");
         // From now on whoever comes finds it, also if this program dies.
         let note = |run: &Run| {
             record::write(&path, run, false).map_err(|e| failed("write the process down", e))
         };
         note(&run)?;
+        failpoint::at("run-written");
         if plan.pasta {
             run.pasta = Some(self.connect(ready, name, record, &run).await?);
             note(&run)?;
         }
         let begun = running.socket.write_all(&[GO]).await;
         begun.map_err(|e| failed("start the pixel", e))?;
+        failpoint::at("going");
         running.answer("start the pixel").await?;
+        run.up = true;
+        note(&run)?;
+        start.succeeded();
+        failpoint::at("up");
         Ok(run)
     }
 
@@ -176,6 +202,7 @@ impl Engine {
             pid: u32::from_be_bytes(pid),
             start_time: u64::from_be_bytes(start),
             pasta: None,
+            up: false,
         })
     }
 
@@ -217,18 +244,36 @@ impl Engine {
             lockdown: self.lockdown(&ready.owner),
             net: network.map_or(Net::None, |n| n.net.clone()),
             purpose,
+            fail: failpoint::for_helpers(),
         })
+    }
+
+    /// The right to change a pixel that is in some state: what an interrupted
+    /// start or checkpoint has left of it is undone.
+    pub(crate) async fn hold(&self, ready: &Ready, name: &Name) -> Result<(Lock, Record)> {
+        self.unmount(name).await?;
+        self.lock_settled(ready, name).await
+    }
+
+    /// As [`Engine::hold`], where this program may have the files mounted.
+    pub(crate) async fn lock_settled(&self, ready: &Ready, name: &Name) -> Result<(Lock, Record)> {
+        let lock = ready.store.lock(name).await?;
+        let record = ready.record(name)?;
+        ready.cgroups.thaw(&record.id);
+        if read_run(&ready.store.pixel(name)).is_some_and(|run| !run.up) {
+            let kill = StopOpts { force: true, ..StopOpts::default() };
+            self.halt(ready, name, &record, &kill).await?;
+        }
+        Ok((lock, record))
     }
 
     /// Starts a stopped pixel.
     pub(crate) async fn start_pixel(&self, name: &Name) -> Result<()> {
         let ready = self.ready()?;
-        self.unmount(name).await?;
-        let _lock = ready.store.lock(name).await?;
-        let record = ready.record(name)?;
-        ready.cgroups.thaw(&record.id);
-        if ready.run(name).is_none() {
-            self.launch(ready, name, &record).await?;
+        let (lock, record) = self.hold(ready, name).await?;
+        match ready.run(name) {
+            Some(run) => self.watch(ready, name, &record, &run),
+            None => drop(self.launch(ready, name, &record, &lock).await?),
         }
         Ok(())
     }
@@ -236,9 +281,7 @@ impl Engine {
     /// Stops a pixel.
     pub(crate) async fn stop_pixel(&self, name: &Name, opts: StopOpts) -> Result<()> {
         let ready = self.ready()?;
-        self.unmount(name).await?;
-        let _lock = ready.store.lock(name).await?;
-        let record = ready.record(name)?;
+        let (_lock, record) = self.hold(ready, name).await?;
         self.halt(ready, name, &record, &opts).await
     }
 
@@ -260,6 +303,7 @@ impl Engine {
                     handle.signal(rustix::process::Signal::TERM)?;
                     ended = tokio::time::timeout(opts.timeout, handle.ended()).await.is_ok();
                 }
+                failpoint::at("signalled");
                 if !ended {
                     handle.signal(rustix::process::Signal::KILL)?;
                     ready.cgroups.kill(&record.id);
@@ -269,13 +313,16 @@ impl Engine {
                 }
             }
         }
+        failpoint::at("ended");
         // It outlives what it connects.
         if let Ok(Some(Run { pasta: Some(pasta), .. })) = record::read(&dir.join("run.json")) {
             pasta.stop().await?;
         }
         let _ = std::fs::remove_file(dir.join("run.json"));
+        failpoint::at("run-removed");
         ready.cgroups.kill(&record.id);
-        ready.cgroups.remove(&record.id);
+        ready.cgroups.remove(&record.id).await;
+        failpoint::at("groups-removed");
         Ok(())
     }
 
@@ -296,12 +343,15 @@ impl Engine {
             self.halt(ready, name, record, &kill).await?;
         }
         // From here on the name is free. Its references and its slot are found by
-        // `sweep` if this process dies now.
+        // `sweep` if this process dies now, and not before.
+        let apart = ready.store.making().ok();
         ready.store.throw_away(&dir);
+        failpoint::at("pixel-thrown-away");
         drop(lock);
         if let Some(record) = &record {
             ready.discard(record);
         }
+        drop(apart);
         self.empty_trash();
         Ok(())
     }
@@ -310,24 +360,11 @@ impl Engine {
     pub(crate) fn empty_trash(&self) {
         let engine = self.clone();
         self.background.spawn(async move {
-            if let Err(e) = engine.take_trash_out().await {
+            let Ok(ready) = engine.ready() else { return };
+            if let Err(e) = ready.take_trash_out(&engine.config).await {
                 tracing::warn!(%e, "what was thrown away is still there; gc removes it");
             }
         });
-    }
-
-    /// Removes what was thrown away; answers how many things.
-    pub(crate) async fn take_trash_out(&self) -> Result<usize> {
-        let ready = self.ready()?;
-        let trash = ready.store.trash();
-        if trash.is_empty() {
-            return Ok(0);
-        }
-        let dirs: Vec<Vec<u8>> =
-            trash.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect();
-        let count = dirs.len();
-        ready.launcher.tree(&ready.tree(&self.config, TreeOp::Remove { dirs }), &[]).await?;
-        Ok(count)
     }
 
     /// A pixel as callers see it.
@@ -407,6 +444,20 @@ impl Ready {
         }
     }
 
+    /// Removes what was thrown away; answers how many things.
+    pub(crate) async fn take_trash_out(&self, config: &Config) -> Result<usize> {
+        let trash = self.store.trash();
+        if trash.is_empty() {
+            return Ok(0);
+        }
+        let dirs: Vec<Vec<u8>> =
+            trash.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect();
+        let count = dirs.len();
+        failpoint::at("trash-asked");
+        self.launcher.tree(&self.tree(config, TreeOp::Remove { dirs }), &[]).await?;
+        Ok(count)
+    }
+
     /// Gives back what a removed pixel had.
     pub(crate) fn discard(&self, record: &Record) {
         for layer in record.needs() {
@@ -428,6 +479,7 @@ impl Staged {
             if shared {
                 ready.store.refer(id, &self.record.id)?;
                 self.record.layers.push(own);
+                failpoint::at("layers-referred");
                 continue;
             }
             ready.store.begin_layer(&own, &self.record.id)?;
@@ -442,7 +494,10 @@ impl Staged {
                 reflink: engine.config.may(Feature::Reflink),
                 freeze: Vec::new(),
             };
-            ready.launcher.tree(&ready.tree(&engine.config, op), &[]).await?;
+            // Whoever removes this pixel waits for its lock, which the helper shares.
+            let mut copy = NewLayers::new(&engine, &self.record.id);
+            copy.fill(ready, op, &self.lock).await?;
+            failpoint::at("layers-referred");
         }
         Ok(())
     }
@@ -453,16 +508,30 @@ impl Drop for Staged {
         if self.kept {
             return;
         }
-        let Ok(ready) = self.engine.ready() else { return };
-        if let Some(run) = read_run(&self.dir)
-            && let Ok(Some(handle)) = Handle::open(&run)
-        {
-            let _ = handle.signal(rustix::process::Signal::KILL);
-        }
-        ready.cgroups.kill(&self.record.id);
-        ready.cgroups.remove(&self.record.id);
-        ready.store.throw_away(&self.dir);
-        ready.discard(&self.record);
-        self.engine.empty_trash();
+        let (engine, dir) = (self.engine.clone(), self.dir.clone());
+        let record = self.record.clone();
+        self.engine.background.spawn(async move {
+            let Ok(ready) = engine.ready() else { return };
+            // A helper may still have it; it gives it up when what it made is gone.
+            let lock = ready.store.lock_at(dir.clone(), &record.id).await;
+            if lock.is_ok() {
+                if let Some(run) = read_run(&dir)
+                    && let Ok(Some(handle)) = Handle::open(&run)
+                {
+                    let _ = handle.signal(rustix::process::Signal::KILL);
+                    let _ = tokio::time::timeout(KILLED, handle.ended()).await;
+                }
+                ready.cgroups.kill(&record.id);
+                ready.cgroups.remove(&record.id).await;
+            }
+            let apart = ready.store.making().ok();
+            if lock.is_ok() {
+                ready.store.throw_away(&dir);
+            }
+            drop(lock);
+            ready.discard(&record);
+            drop(apart);
+            engine.empty_trash();
+        });
     }
 }

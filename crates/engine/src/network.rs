@@ -14,7 +14,7 @@ use crate::net::{GATEWAY, routes, subnet};
 use crate::record::{Record, Run};
 
 /// Where the rules are known to all programs of this machine.
-const RULES: &str = "/run/pixels";
+pub(crate) const RULES: &str = "/run/pixels";
 
 /// A pixel's network, decided.
 pub(crate) struct Plan {

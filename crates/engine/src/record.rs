@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use jiff::Timestamp;
@@ -11,6 +11,7 @@ use pixels_core::{EgressMode, Limits, Meta};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::failpoint;
 use crate::net::pasta::Pasta;
 
 /// The form of these files.
@@ -74,6 +75,10 @@ pub(crate) struct Run {
     /// What connects it, of an ordinary user.
     #[serde(default)]
     pub(crate) pasta: Option<Pasta>,
+    /// Whether its start was seen to succeed. Who starts it may be killed before:
+    /// then it may end by itself, and whoever has the pixel's lock ends it.
+    #[serde(default)]
+    pub(crate) up: bool,
 }
 
 impl Record {
@@ -130,17 +135,48 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
 
 /// Replaces a file whole. With `keep` it is on disk when this returns.
 pub(crate) fn write<T: Serialize>(path: &Path, value: &T, keep: bool) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = File::create(&new)?;
-    file.write_all(&serde_json::to_vec(value)?)?;
+    prepare(path, value, keep)?.commit()
+}
+
+/// A file's new content beside it. Dropped, it goes.
+pub(crate) struct Prepared {
+    path: PathBuf,
+    keep: bool,
+}
+
+/// Writes all but the name of a file that is to be replaced: what can fail for
+/// want of room.
+pub(crate) fn prepare<T: Serialize>(path: &Path, value: &T, keep: bool) -> io::Result<Prepared> {
+    let bytes = serde_json::to_vec(value)?;
+    let prepared = Prepared { path: path.to_owned(), keep };
+    let mut file = File::create(prepared.unfinished())?;
+    file.write_all(&bytes)?;
     if keep {
         file.sync_data()?;
     }
-    drop(file);
-    fs::rename(&new, path)?;
-    match (keep, path.parent()) {
-        (true, Some(dir)) => File::open(dir)?.sync_data(),
-        _ => Ok(()),
+    failpoint::at("record-begun");
+    Ok(prepared)
+}
+
+impl Prepared {
+    fn unfinished(&self) -> PathBuf {
+        self.path.with_extension("new")
+    }
+
+    /// Replaces the file.
+    pub(crate) fn commit(self) -> io::Result<()> {
+        fs::rename(self.unfinished(), &self.path)?;
+        failpoint::at("record-written");
+        match (self.keep, self.path.parent()) {
+            (true, Some(dir)) => File::open(dir)?.sync_data(),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(self.unfinished());
     }
 }
 
@@ -178,7 +214,7 @@ mod tests {
     fn the_living_and_the_dead() {
         let pid = std::process::id();
         let start_time = start_time(pid).unwrap();
-        let run = Run { boot: boot_id().into(), pid, start_time, pasta: None };
+        let run = Run { boot: boot_id().into(), pid, start_time, pasta: None, up: true };
         assert!(run.alive());
         assert!(!Run { start_time: start_time + 1, ..run.clone() }.alive());
         assert!(!Run { boot: "before".into(), ..run }.alive());
@@ -189,7 +225,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run.json");
         assert_eq!(read::<Run>(&path).unwrap(), None);
-        let run = Run { boot: "b".into(), pid: 1, start_time: 2, pasta: None };
+        let run = Run { boot: "b".into(), pid: 1, start_time: 2, pasta: None, up: true };
         write(&path, &run, true).unwrap();
         assert_eq!(read(&path).unwrap(), Some(run));
         fs::write(&path, "{").unwrap();

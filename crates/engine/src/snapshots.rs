@@ -15,11 +15,13 @@ use pixels_core::{
 use pixels_guest_api::host::{Run, TreeOp};
 
 use crate::engine::{Engine, Ready};
-use crate::launcher::Running;
+use crate::failpoint;
+use crate::launcher::{Running, failed};
 use crate::lifecycle::refuse_target;
-use crate::record::{Checkpoint, Record};
+use crate::record::{self, Checkpoint, Record};
 use crate::settings::Feature;
-use crate::store::fresh_id;
+use crate::store::{Lock, fresh_id};
+use crate::unfinished::NewLayers;
 
 /// Layers above which a chain is made shorter. The kernel stacks 500.
 const DEEP: usize = 32;
@@ -32,35 +34,44 @@ impl Engine {
     /// Makes a checkpoint.
     pub(crate) async fn checkpoint(&self, name: &Name, label: &Label) -> Result<Snapshot> {
         let ready = self.ready()?;
-        self.unmount(name).await?;
-        let _lock = ready.store.lock(name).await?;
-        let mut record = ready.record(name)?;
+        let (lock, mut record) = self.hold(ready, name).await?;
         if record.checkpoint(label.as_str()).is_some() {
             return Err(Error::exists(What::Checkpoint, format!("{name}:{label}")));
         }
-        ready.cgroups.thaw(&record.id);
-        let layers = self.seal(ready, name, &mut record).await?;
+        let (layers, new) = self.seal(ready, name, &mut record, &lock).await?;
         let made = Checkpoint { label: label.to_string(), created_at: Timestamp::now(), layers };
         record.checkpoints.push(made.clone());
         ready.keep(name, &record)?;
+        new.keep();
         Ok(Snapshot { label: label.clone(), size: None, created_at: Some(made.created_at) })
     }
 
-    /// The pixel's files as they are now, as layers that nothing changes any more.
-    /// The caller holds the lock and writes the record down.
-    async fn seal(&self, ready: &Ready, name: &Name, record: &mut Record) -> Result<Vec<String>> {
+    /// The pixel's files as they are now, as layers that nothing changes any more,
+    /// and which are new. The caller writes the record down before it keeps them.
+    async fn seal(
+        &self,
+        ready: &Ready,
+        name: &Name,
+        record: &mut Record,
+        lock: &Lock,
+    ) -> Result<(Vec<String>, NewLayers)> {
+        let mut new = NewLayers::new(self, &record.id);
         let mut layers = record.layers.clone();
-        if ready.run(name).is_none() {
+        let Some(run) = ready.run(name) else {
             // Whether anything was written does not matter: an empty layer costs nothing.
             if ready.store.layer_fs(&record.upper).join("work").is_dir() {
                 layers.push(std::mem::replace(&mut record.upper, fresh_id()));
                 ready.new_upper(record)?;
+                new.add(&record.upper);
                 record.layers.clone_from(&layers);
             }
-            return Ok(layers);
-        }
+            failpoint::at("sealed");
+            return Ok((layers, new));
+        };
+        self.watch(ready, name, record, &run);
         let copy = fresh_id();
         ready.store.begin_layer(&copy, &record.id)?;
+        new.add(&copy);
         let base = ready.store.base(&record.upper);
         if base != 0 {
             ready.store.set_base(&copy, base)?;
@@ -78,11 +89,10 @@ impl Engine {
             reflink: self.config.may(Feature::Reflink),
             freeze: freeze.iter().map(|dir| path(dir)).collect(),
         };
-        let guard = Unfinished { ready, layer: &copy, referrer: &record.id, engine: self };
-        ready.launcher.tree(&ready.tree(&self.config, op), &[]).await?;
-        std::mem::forget(guard);
+        new.fill(ready, op, lock).await?;
+        failpoint::at("copied");
         layers.push(copy);
-        Ok(layers)
+        Ok((layers, new))
     }
 
     /// Stops a pixel's processes until what is answered is dropped. One that ended
@@ -129,9 +139,7 @@ impl Engine {
     /// Removes a checkpoint.
     pub(crate) async fn drop_checkpoint(&self, name: &Name, label: &Label) -> Result<()> {
         let ready = self.ready()?;
-        self.unmount(name).await?;
-        let _lock = ready.store.lock(name).await?;
-        let mut record = ready.record(name)?;
+        let (_lock, mut record) = self.hold(ready, name).await?;
         let before = record.clone();
         record.checkpoints.retain(|c| c.label != label.as_str());
         if record.checkpoints.len() == before.checkpoints.len() {
@@ -156,31 +164,45 @@ impl Engine {
     /// Takes a pixel back to a checkpoint.
     pub(crate) async fn restore(&self, name: &Name, label: &Label) -> Result<()> {
         let ready = self.ready()?;
-        self.unmount(name).await?;
-        let _lock = ready.store.lock(name).await?;
-        let mut record = ready.record(name)?;
+        let (lock, mut record) = self.hold(ready, name).await?;
         let before = record.clone();
         let checkpoint = before.checkpoint(label.as_str()).ok_or_else(|| missing(name, label))?;
         record.layers.clone_from(&checkpoint.layers);
         record.upper = fresh_id();
+        let mut new = NewLayers::new(self, &record.id);
         ready.new_upper(&record)?;
+        new.add(&record.upper);
+        let path = ready.store.pixel(name).join("pixel.json");
+        let prepared = record::prepare(&path, &record, true);
+        let prepared = prepared.map_err(|e| failed("write the pixel down", e))?;
+        failpoint::at("restore-begun");
         let ran = ready.run(name).is_some();
         let kill = StopOpts { force: true, ..StopOpts::default() };
         self.halt(ready, name, &record, &kill).await?;
         // This is the moment: before it the pixel is what it was, after it what the
         // checkpoint is.
-        ready.keep(name, &record)?;
+        prepared.commit().map_err(|e| failed("write the pixel down", e))?;
+        new.keep();
         self.forget(ready, &before, &record);
-        self.shorten(ready, name, &mut record).await?;
+        // It can be as long as it is: the next restore comes back to that.
+        if let Err(e) = self.shorten(ready, name, &mut record, &lock).await {
+            tracing::warn!(%name, %e, "the pixel's layers stay many");
+        }
         if ran {
-            self.launch(ready, name, &record).await?;
+            self.launch(ready, name, &record, &lock).await?;
         }
         Ok(())
     }
 
     /// Makes a long chain of layers one layer over the image's; nothing of it is
     /// copied. The lock is held and the pixel does not run.
-    async fn shorten(&self, ready: &Ready, name: &Name, record: &mut Record) -> Result<()> {
+    async fn shorten(
+        &self,
+        ready: &Ready,
+        name: &Name,
+        record: &mut Record,
+        lock: &Lock,
+    ) -> Result<()> {
         if record.layers.len() <= DEEP {
             return Ok(());
         }
@@ -190,6 +212,8 @@ impl Engine {
         let keep = keep.min(ready.shared(record));
         let merged = fresh_id();
         ready.store.begin_layer(&merged, &record.id)?;
+        let mut new = NewLayers::new(self, &record.id);
+        new.add(&merged);
         let base = record.layers.last().map_or(0, |id| ready.store.base(id));
         if base != 0 {
             ready.store.set_base(&merged, base)?;
@@ -199,21 +223,23 @@ impl Engine {
             .map(|id| path(&ready.store.layer_fs(id).join("tree")))
             .collect();
         let op = TreeOp::Merge { from, to: path(&ready.store.layer_fs(&merged)) };
-        let guard = Unfinished { ready, layer: &merged, referrer: &record.id, engine: self };
-        ready.launcher.tree(&ready.tree(&self.config, op), &[]).await?;
-        std::mem::forget(guard);
+        new.fill(ready, op, lock).await?;
+        failpoint::at("merged");
         // Checkpoints that lie on all of these lie on the new one too.
         let long = before.layers[keep..].to_vec();
+        let mut now = before.clone();
         let shorter = |layers: &mut Vec<String>| {
             if layers.len() >= keep + long.len() && layers[keep..keep + long.len()] == long[..] {
                 layers.splice(keep..keep + long.len(), [merged.clone()]);
             }
         };
-        shorter(&mut record.layers);
-        for checkpoint in &mut record.checkpoints {
+        shorter(&mut now.layers);
+        for checkpoint in &mut now.checkpoints {
             shorter(&mut checkpoint.layers);
         }
-        ready.keep(name, record)?;
+        ready.keep(name, &now)?;
+        new.keep();
+        *record = now;
         self.forget(ready, &before, record);
         Ok(())
     }
@@ -234,13 +260,15 @@ impl Engine {
         {
             return Err(missing(source, label));
         }
+        let asked = &opts.limits;
+        self.check_limits(ready, asked)?;
         self.make_way(name).await?;
         let origin = label.map_or_else(|| source.to_string(), |l| format!("{source}:{l}"));
         opts.progress.phase(format!("cloning {origin}"));
         let limits = Limits {
-            cpu: opts.limits.cpu.clone().or(seen.cpu),
-            memory: opts.limits.memory.or(seen.memory),
-            disk: opts.limits.disk.or(seen.disk),
+            cpu: asked.cpu.clone().or(seen.cpu),
+            memory: asked.memory.or(seen.memory),
+            disk: asked.disk.or(seen.disk),
         };
         let meta = Meta {
             expires_at: opts.expires_at,
@@ -252,29 +280,24 @@ impl Engine {
         staged.record.network = seen.network;
         {
             // Until the new pixel refers to them too, the layers are the source's alone.
-            self.unmount(source).await?;
-            let _lock = ready.store.lock(source).await?;
-            let mut record = ready.record(source)?;
+            let (lock, mut record) = self.hold(ready, source).await?;
             let layers = match label {
                 Some(label) => {
                     let of = record.checkpoint(label.as_str());
                     of.ok_or_else(|| missing(source, label))?.layers.clone()
                 }
                 None => {
-                    ready.cgroups.thaw(&record.id);
                     let before = record.clone();
-                    let running = ready.run(source).is_some();
-                    let layers = self.seal(ready, source, &mut record).await?;
-                    if before.upper != record.upper {
+                    let (layers, new) = self.seal(ready, source, &mut record, &lock).await?;
+                    if before.upper == record.upper {
+                        // A copy is for the clone alone: the source's reference goes.
+                        staged.layers(&layers).await?;
+                        drop(new);
+                    } else {
                         ready.keep(source, &record)?;
+                        new.keep();
+                        staged.layers(&layers).await?;
                     }
-                    let own = layers.last().filter(|_| running).cloned();
-                    let done = staged.layers(&layers).await;
-                    // The copy was for the clone alone.
-                    if let Some(own) = own {
-                        ready.store.release(&own, &record.id);
-                    }
-                    done?;
                     Vec::new()
                 }
             };
@@ -294,19 +317,4 @@ impl Ready {
 
 fn missing(name: &Name, label: &Label) -> Error {
     Error::not_found(What::Checkpoint, format!("{name}:{label}"))
-}
-
-/// A layer that is being filled. Dropped, it is thrown away.
-struct Unfinished<'a> {
-    engine: &'a Engine,
-    ready: &'a Ready,
-    layer: &'a str,
-    referrer: &'a str,
-}
-
-impl Drop for Unfinished<'_> {
-    fn drop(&mut self) {
-        self.ready.store.release(self.layer, self.referrer);
-        self.engine.empty_trash();
-    }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pixels_core::{Error, FileSession, Files, Name, Result};
+use pixels_core::{FileSession, Files, Name, Result};
 use pixels_guest_api::face;
 use pixels_guest_api::host::{GO, Purpose, Run as Enter};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -84,29 +84,28 @@ fn millis(d: Duration) -> u32 {
 #[async_trait]
 impl Connect for Door {
     async fn connect(&self) -> Result<UnixStream> {
-        let (ours, theirs) = pair()?;
-        if self.engine.ready()?.run(&self.name).is_some() {
-            let run = Enter::Files(millis(IDLE));
-            let mut entered = self.engine.enter(&self.name, "", run, &[theirs.as_fd()])?;
-            entered.answer("open the pixel's files").await?;
-            // It lives as long as the connection does.
-            return Ok(ours);
-        }
-        let mut open = self.engine.still.open.lock().await;
-        if !open.contains_key(&self.name) {
-            open.insert(self.name.clone(), self.engine.mount(&self.name).await?);
-        }
-        let still = &open[&self.name];
-        match pass(&still.door, &[theirs.as_fd()]) {
-            Ok(()) => Ok(ours),
-            // Somebody ended it: once more from the start.
-            Err(_) => {
-                open.remove(&self.name);
-                let still = self.engine.mount(&self.name).await?;
-                pass(&still.door, &[theirs.as_fd()])?;
-                open.insert(self.name.clone(), still);
-                Ok(ours)
+        loop {
+            let (ours, theirs) = pair()?;
+            if self.engine.ready()?.run(&self.name).is_some() {
+                let run = Enter::Files(millis(IDLE));
+                let mut entered = self.engine.enter(&self.name, "", run, &[theirs.as_fd()])?;
+                if let Err(e) = entered.answer("open the pixel's files").await {
+                    return Err(self.engine.of(&self.name).explain(e).await);
+                }
+                // It lives as long as the connection does.
+                return Ok(ours);
             }
+            let mut open = self.engine.still.open.lock().await;
+            if !open.contains_key(&self.name) {
+                // Else it was started meanwhile.
+                let Some(still) = self.engine.mount(&self.name).await? else { continue };
+                open.insert(self.name.clone(), still);
+            }
+            if pass(&open[&self.name].door, &[theirs.as_fd()]).is_ok() {
+                return Ok(ours);
+            }
+            // Somebody ended it: once more from the start.
+            open.remove(&self.name);
         }
     }
 }
@@ -139,14 +138,13 @@ impl Drop for Door {
 }
 
 impl Engine {
-    /// Mounts a stopped pixel's layers for the use of its files.
-    async fn mount(&self, name: &Name) -> Result<Still> {
+    /// Mounts a stopped pixel's layers for the use of its files; nothing if it
+    /// runs by now.
+    async fn mount(&self, name: &Name) -> Result<Option<Still>> {
         let ready = self.ready()?;
-        let lock = ready.store.lock(name).await?;
-        let record = ready.record(name)?;
+        let (lock, record) = self.lock_settled(ready, name).await?;
         if ready.run(name).is_some() {
-            // It was started while we waited; whoever asked comes again.
-            return Err(Error::backend("open the pixel's files", "it has just been started"));
+            return Ok(None);
         }
         let (door, theirs) = pair()?;
         let purpose = Purpose::Files(millis(IDLE));
@@ -158,7 +156,7 @@ impl Engine {
         let what = "open the pixel's files";
         running.socket.write_all(&[GO]).await.map_err(|e| failed(what, e))?;
         running.answer(what).await?;
-        Ok(Still { door, run, _lock: lock })
+        Ok(Some(Still { door, run, _lock: lock }))
     }
 
     /// Ends the use of a stopped pixel's files by this program, so that its lock

@@ -11,9 +11,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use pixels_core::{Error, Name, Result, What};
 
+use crate::failpoint;
 use crate::launcher::failed;
 
 /// How many pixels there can be: as many as ranges of ids, if there are addresses.
@@ -25,10 +27,10 @@ pub(crate) struct Store {
     root: PathBuf,
 }
 
-/// The right to change a pixel, until it is dropped.
-#[derive(Debug)]
+/// The right to change a pixel, until the last copy of it is dropped.
+#[derive(Clone, Debug)]
 pub(crate) struct Lock {
-    file: File,
+    file: Arc<File>,
 }
 
 impl AsFd for Lock {
@@ -54,6 +56,16 @@ impl Store {
         Ok(store)
     }
 
+    /// What tells this store's control groups from those of others.
+    pub(crate) fn tag(root: &Path) -> String {
+        let root = fs::canonicalize(root).unwrap_or_else(|_| root.to_owned());
+        // FNV-1a: the same in every build.
+        let hash = root.as_os_str().as_bytes().iter().fold(0x811c_9dc5_u32, |hash, byte| {
+            (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+        });
+        format!("{hash:08x}-")
+    }
+
     /// A path in it.
     pub(crate) fn at(&self, path: &str) -> PathBuf {
         self.root.join(path)
@@ -76,10 +88,15 @@ impl Store {
         Ok(names)
     }
 
+    /// The ids of pixels that nobody sees yet.
+    pub(crate) fn staged(&self) -> Vec<String> {
+        let all = names_in(&self.at("pixels"));
+        all.iter().filter_map(|n| n.strip_prefix(".new-")).map(str::to_owned).collect()
+    }
+
     /// The right to change what is in a pixel's directory, waited for.
     pub(crate) async fn lock(&self, name: &Name) -> Result<Lock> {
-        let dir = self.pixel(name);
-        self.lock_dir(dir, name).await
+        self.lock_at(self.pixel(name), name.as_str()).await
     }
 
     /// As [`Store::lock`]; `None` if somebody else has it.
@@ -88,15 +105,16 @@ impl Store {
         let missing = || Error::not_found(What::Pixel, name.as_str());
         let file = File::open(&path).map_err(|_| missing())?;
         match file.try_lock() {
-            Ok(()) if same(&file, &path) => Ok(Some(Lock { file })),
+            Ok(()) if same(&file, &path) => Ok(Some(Lock { file: Arc::new(file) })),
             Ok(()) => Err(missing()),
             Err(fs::TryLockError::WouldBlock) => Ok(None),
             Err(fs::TryLockError::Error(e)) => Err(failed("lock the pixel", e)),
         }
     }
 
-    async fn lock_dir(&self, dir: PathBuf, name: &Name) -> Result<Lock> {
-        let missing = || Error::not_found(What::Pixel, name.as_str());
+    /// As [`Store::lock`], of a pixel that has no name yet.
+    pub(crate) async fn lock_at(&self, dir: PathBuf, name: &str) -> Result<Lock> {
+        let missing = || Error::not_found(What::Pixel, name);
         let path = dir.join("lock");
         let file = File::open(&path).map_err(|_| missing())?;
         let file = match file.try_lock() {
@@ -107,21 +125,35 @@ impl Store {
                 .map_err(|e| failed("lock the pixel", e))?,
         };
         // Who had it may have removed the pixel, and another may have its name.
-        if same(&file, &path) { Ok(Lock { file }) } else { Err(missing()) }
+        if same(&file, &path) { Ok(Lock { file: Arc::new(file) }) } else { Err(missing()) }
     }
 
-    /// A word that no other store of this machine has.
-    pub(crate) fn tag(&self) -> String {
-        use std::os::unix::fs::MetadataExt;
-        let meta = fs::metadata(&self.root);
-        meta.map_or_else(|_| "0".into(), |m| format!("{:x}.{:x}", m.dev(), m.ino()))
+    /// Held by whoever makes something that looks like a dead process's until it
+    /// is whole, or takes something apart that does; `sweep` waits for them all.
+    /// Not to be held while anything is awaited.
+    pub(crate) fn making(&self) -> io::Result<File> {
+        let file = self.door()?;
+        file.lock_shared()?;
+        Ok(file)
+    }
+
+    /// Waits until nobody is in the middle of making anything, and keeps it so.
+    pub(crate) fn nobody_making(&self) -> Result<File> {
+        let locked = self.door().and_then(|file| file.lock().map(|()| file));
+        locked.map_err(|e| failed("lock the store", e))
+    }
+
+    fn door(&self) -> io::Result<File> {
+        File::open(self.root.join("pixels"))
     }
 
     /// Makes a directory for a pixel that nobody sees yet; locked.
     pub(crate) fn stage(&self, id: &str) -> Result<(PathBuf, Lock)> {
         let dir = self.at("pixels").join(format!(".new-{id}"));
         let made = (|| {
+            let _making = self.making()?;
             DirBuilder::new().mode(0o700).create(&dir)?;
+            failpoint::at("staged");
             let file = OpenOptions::new()
                 .read(true)
                 .write(true)
@@ -130,7 +162,11 @@ impl Store {
             file.lock()?;
             Ok(file)
         })();
-        made.map(|file| (dir, Lock { file })).map_err(|e| failed("make the pixel", e))
+        if made.is_err() {
+            self.throw_away(&dir);
+        }
+        made.map(|file| (dir, Lock { file: Arc::new(file) }))
+            .map_err(|e| failed("make the pixel", e))
     }
 
     /// Gives a staged directory its name.
@@ -161,7 +197,10 @@ impl Store {
             }
             // The file's name is the claim; what it holds says whose it is.
             match std::os::unix::fs::symlink(id, self.slot(slot)) {
-                Ok(()) => return Ok(slot),
+                Ok(()) => {
+                    failpoint::at("slot-taken");
+                    return Ok(slot);
+                }
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(failed(what, e)),
             }
@@ -173,12 +212,15 @@ impl Store {
         self.root.join("slots").join(slot.to_string())
     }
 
-    /// Gives a slot back, if it is that pixel's.
-    pub(crate) fn free_slot(&self, slot: u32, id: &str) {
+    /// Gives a slot back, if it is that pixel's; answers whether it was.
+    pub(crate) fn free_slot(&self, slot: u32, id: &str) -> bool {
         let path = self.slot(slot);
-        if fs::read_link(&path).is_ok_and(|owner| owner.as_os_str() == id) {
-            let _ = fs::remove_file(path);
+        let freed = fs::read_link(&path).is_ok_and(|owner| owner.as_os_str() == id)
+            && fs::remove_file(path).is_ok();
+        if freed {
+            failpoint::at("slot-freed");
         }
+        freed
     }
 
     /// All slots that are taken, with their owners.
@@ -207,17 +249,24 @@ impl Store {
 
     /// Makes a layer that `referrer` refers to, without its `fs`.
     pub(crate) fn begin_layer(&self, id: &str, referrer: &str) -> Result<()> {
+        self.begin_locked(id, referrer).map(drop)
+    }
+
+    /// As [`Store::begin_layer`], with a lock on the reference.
+    pub(crate) fn begin_locked(&self, id: &str, referrer: &str) -> Result<File> {
         let dir = self.layer(id);
-        let make = || {
+        let made = (|| {
+            let _making = self.making()?;
             DirBuilder::new().mode(0o700).create(&dir)?;
+            failpoint::at("layer-begun");
             DirBuilder::new().mode(0o700).create(dir.join("refs"))?;
-            File::create(dir.join("refs").join(referrer)).map(drop)
-        };
-        let made = match make() {
-            // Swept away in the moment in which nobody referred to it.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => make(),
-            made => made,
-        };
+            let file = File::create(dir.join("refs").join(referrer))?;
+            file.lock()?;
+            Ok(file)
+        })();
+        if made.is_err() {
+            self.throw_away(&dir);
+        }
         made.map_err(|e| failed("make a layer", e))
     }
 
@@ -253,6 +302,7 @@ impl Store {
         let dir = self.layer(id);
         let _ = fs::remove_file(dir.join("refs").join(referrer));
         if fs::remove_dir(dir.join("refs")).is_ok() {
+            failpoint::at("layer-released");
             self.throw_away(&dir);
         }
     }

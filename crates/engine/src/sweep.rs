@@ -14,30 +14,34 @@ impl Engine {
         let ready = self.ready()?;
         let mut done = Vec::new();
         self.half_made(ready, &mut done).await?;
+        let making = ready.store.nobody_making()?;
         staged(ready, &mut done);
-        // What there is first, then whose it is: what came in between belongs to somebody.
+        // What there is first, and then whose it may be: what is made meanwhile
+        // is not looked at.
         let (slots, groups) = (ready.store.slots(), ready.cgroups.known());
-        let layers = referred(ready);
-        let known = self.known(ready)?;
-        for (slot, id) in slots {
-            if !known.contains(&id) {
-                ready.store.free_slot(slot, &id);
-                done.push(format!("the slot of a pixel that is gone ({slot})"));
+        let layers = references(ready, &mut done);
+        drop(making);
+        if let Some(known) = known(ready)? {
+            for (slot, id) in slots.into_iter().filter(|(_, id)| !known.contains(id)) {
+                if ready.store.free_slot(slot, &id) {
+                    done.push(format!("the slot of a pixel that is gone ({slot})"));
+                }
             }
-        }
-        for id in groups {
-            if !known.contains(&id) {
+            for id in groups.into_iter().filter(|id| !known.contains(id)) {
+                if !ready.cgroups.dirs(&id).iter().any(|dir| dir.exists()) {
+                    continue;
+                }
                 ready.cgroups.kill(&id);
-                ready.cgroups.remove(&id);
+                ready.cgroups.remove(&id).await;
                 done.push("the control group of a pixel that is gone".into());
             }
+            self.unreferred(ready, &layers, &known, &mut done)?;
         }
-        self.layers(ready, layers, &known, &mut done)?;
+        unneeded(ready, &layers, &mut done)?;
         done.extend(self.images()?.sweep()?);
         // What others have just thrown away they are removing themselves.
-        let trash = ready.store.trash();
-        let left = trash.iter().filter(|path| lies_there(path)).count();
-        self.take_trash_out().await?;
+        let left = ready.store.trash().iter().filter(|path| lies_there(path)).count();
+        ready.take_trash_out(&self.config).await?;
         if left > 0 {
             done.push(format!("{left} things that were thrown away"));
         }
@@ -61,80 +65,91 @@ impl Engine {
         Ok(())
     }
 
-    /// The ids of everything that may refer to a layer.
-    fn known(&self, ready: &Ready) -> Result<BTreeSet<String>> {
-        let mut known = BTreeSet::new();
-        // Those that are being made are known by their directory's name.
-        for entry in fs::read_dir(ready.store.at("pixels")).into_iter().flatten().flatten() {
-            if let Some(id) = entry.file_name().to_str().and_then(|n| n.strip_prefix(".new-")) {
-                known.insert(id.to_owned());
-            }
-        }
-        // After those: one gets its name in between, but never gives it back.
-        for name in ready.store.names()? {
-            if let Ok(Some(record)) = read_record(&ready.store.pixel(&name)) {
-                known.insert(record.id);
-            }
-        }
-        Ok(known)
-    }
-
-    /// References of the dead, and layers that nobody refers to.
-    fn layers(
+    /// References of the dead.
+    fn unreferred(
         &self,
         ready: &Ready,
-        layers: Vec<(String, Option<Vec<String>>)>,
+        layers: &[(String, String)],
         known: &BTreeSet<String>,
         done: &mut Vec<String>,
     ) -> Result<()> {
-        let needed = needed(ready)?;
-        for (layer, referrers) in layers {
-            let Some(referrers) = referrers else {
-                // Its first reference comes a moment after it.
-                if ready.store.referrers(&layer).is_some() {
-                    continue;
-                }
-                ready.store.throw_away(&ready.store.layer(&layer));
-                done.push("a layer that nothing uses".into());
-                continue;
+        for (layer, referrer) in layers {
+            let dead = match referrer.as_str() {
+                MAKING => !is_locked(&ready.store.layer(layer).join("refs").join(MAKING)),
+                image if image.starts_with("image-") => !self.images()?.is_live(image),
+                pixel => !known.contains(pixel),
             };
-            for referrer in referrers {
-                let dead = match referrer.as_str() {
-                    MAKING => !is_locked(&ready.store.layer(&layer).join("refs").join(MAKING)),
-                    image if image.starts_with("image-") => !self.images()?.is_live(image),
-                    pixel => !known.contains(pixel),
-                };
-                let unneeded =
-                    needed.iter().any(|(id, needs)| *id == referrer && !needs.contains(&layer));
-                if dead || unneeded {
-                    ready.store.release(&layer, &referrer);
-                    if !ready.store.layer(&layer).exists() {
-                        done.push("a layer that nothing uses".into());
-                    }
-                }
+            if dead {
+                release(ready, layer, referrer, done);
             }
         }
         Ok(())
     }
 }
 
-/// All layers with those who refer to them.
-fn referred(ready: &Ready) -> Vec<(String, Option<Vec<String>>)> {
-    let all = ready.store.layers().into_iter();
-    all.map(|id| (id.clone(), ready.store.referrers(&id))).collect()
-}
-
-/// What every pixel needs that nobody is changing right now.
-fn needed(ready: &Ready) -> Result<Vec<(String, BTreeSet<String>)>> {
+/// Who refers to which layer. Layers that nobody does go at once.
+fn references(ready: &Ready, done: &mut Vec<String>) -> Vec<(String, String)> {
     let mut all = Vec::new();
-    for name in ready.store.names()? {
-        let Ok(Some(_lock)) = ready.store.try_lock(&name) else { continue };
-        if let Ok(Some(record)) = read_record(&ready.store.pixel(&name)) {
-            let needs = record.needs().into_iter().map(str::to_owned).collect();
-            all.push((record.id, needs));
+    for layer in ready.store.layers() {
+        match ready.store.referrers(&layer) {
+            Some(referrers) if !referrers.is_empty() => {
+                all.extend(referrers.into_iter().map(|r| (layer.clone(), r)));
+            }
+            // The last reference was taken back by somebody who died at once.
+            Some(_) => release(ready, &layer, MAKING, done),
+            None => {
+                ready.store.throw_away(&ready.store.layer(&layer));
+                done.push("a layer that nothing uses".into());
+            }
         }
     }
-    Ok(all)
+    all
+}
+
+fn release(ready: &Ready, layer: &str, referrer: &str, done: &mut Vec<String>) {
+    let there = ready.store.layer(layer).exists();
+    ready.store.release(layer, referrer);
+    if there && !ready.store.layer(layer).exists() {
+        done.push("a layer that nothing uses".into());
+    }
+}
+
+/// The ids of all pixels; nothing where one cannot be read, because anything
+/// may be its.
+fn known(ready: &Ready) -> Result<Option<BTreeSet<String>>> {
+    // In this order: those that get their names meanwhile are found once more.
+    let mut known: BTreeSet<String> = ready.store.staged().into_iter().collect();
+    for name in ready.store.names()? {
+        match read_record(&ready.store.pixel(&name)) {
+            Ok(Some(record)) => drop(known.insert(record.id)),
+            Ok(None) => {}
+            Err(e) => {
+                tracing::warn!(%name, %e, "cannot read this pixel: what may be its stays");
+                return Ok(None);
+            }
+        }
+    }
+    Ok(Some(known))
+}
+
+/// References of pixels to what they do not need any more.
+fn unneeded(ready: &Ready, layers: &[(String, String)], done: &mut Vec<String>) -> Result<()> {
+    for name in ready.store.names()? {
+        // Nobody is changing it right now.
+        let Ok(Some(_lock)) = ready.store.try_lock(&name) else { continue };
+        let Ok(Some(record)) = read_record(&ready.store.pixel(&name)) else { continue };
+        let needs = record.needs();
+        for (layer, referrer) in layers {
+            if *referrer == record.id && !needs.contains(&layer.as_str()) {
+                release(ready, layer, referrer, done);
+            }
+        }
+        // What was not written to its end.
+        for file in ["pixel.new", "run.new"] {
+            let _ = fs::remove_file(ready.store.pixel(&name).join(file));
+        }
+    }
+    Ok(())
 }
 
 /// Whether somebody holds the lock of a file.
@@ -142,20 +157,12 @@ fn is_locked(path: &std::path::Path) -> bool {
     fs::File::open(path).is_ok_and(|f| f.try_lock().is_err())
 }
 
-/// Staged directories whose maker is gone: nobody holds their locks.
+/// Staged directories whose maker is gone: nobody holds their locks. Nobody is
+/// in the middle of making one.
 fn staged(ready: &Ready, done: &mut Vec<String>) {
-    let dir = ready.store.at("pixels");
-    for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let Some(id) = name.to_str().and_then(|n| n.strip_prefix(".new-")) else { continue };
-        let path = dir.join(&name);
-        let free = fs::File::open(path.join("lock")).map(|f| f.try_lock().is_ok());
-        // Without a lock it is younger than its first file, or was cut off there.
-        let gone = match free {
-            Ok(free) => free,
-            Err(_) => old(&path),
-        };
-        if gone {
+    for id in ready.store.staged() {
+        let path = ready.store.at("pixels").join(format!(".new-{id}"));
+        if !is_locked(&path.join("lock")) {
             tracing::debug!(id, "removing what an interrupted create left");
             ready.store.throw_away(&path);
             done.push("a pixel that never got its name".into());
@@ -168,10 +175,4 @@ fn lies_there(path: &std::path::Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let now = jiff::Timestamp::now().as_second();
     fs::symlink_metadata(path).is_ok_and(|meta| now - meta.ctime() > 60)
-}
-
-/// Whether nobody can still be in the middle of making it.
-fn old(path: &std::path::Path) -> bool {
-    let age = fs::metadata(path).and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
-    age.is_some_and(|age| age.as_secs() > 3600)
 }

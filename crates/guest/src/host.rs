@@ -111,7 +111,8 @@ pub struct Lockdown {
 /// What becomes of the first process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// It becomes the pixel's init.
+    /// It becomes the pixel's init. Descriptor 1 is the pixel's lock, kept until it
+    /// is up or gone, and descriptor 2 is held open for as long as the supervisor lives.
     Boot,
     /// It serves file operations: descriptor 1 is a socket over which connections
     /// come, each served until it was idle for so many milliseconds. Its end ends
@@ -160,6 +161,8 @@ pub struct LaunchSpec {
     pub net: Net,
     /// What becomes of the first process.
     pub purpose: Purpose,
+    /// Where to die, for tests; see [`crate::fail`].
+    pub fail: Vec<u8>,
 }
 
 /// What `enter` runs.
@@ -261,6 +264,20 @@ pub struct TreeSpec {
     pub subvolumes: bool,
     /// What to do.
     pub op: TreeOp,
+    /// Where to die, for tests; see [`crate::fail`].
+    pub fail: Vec<u8>,
+}
+
+/// Request of the face `watch`: a new supervisor for a pixel whose own is gone.
+/// Descriptor 1 is held open as long as the pixel lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchSpec {
+    /// The pixel's first process.
+    pub pid: u32,
+    /// When it started, in clock ticks since boot.
+    pub start_time: u64,
+    /// Its control groups, which go when it has ended.
+    pub cgroups: Vec<Vec<u8>>,
 }
 
 /// A request that is not one.
@@ -407,6 +424,7 @@ impl LaunchSpec {
             Purpose::Boot => out.u8(0),
             Purpose::Files(idle) => out.u8(1).u32(idle),
         };
+        out.bytes(&self.fail);
         out.0
     }
 
@@ -454,6 +472,7 @@ impl LaunchSpec {
                 1 => Purpose::Files(r.u32()?),
                 _ => return Err(Malformed),
             },
+            fail: r.bytes()?,
         };
         if spec.layers.len() > MAX_LAYERS {
             return Err(Malformed);
@@ -508,6 +527,25 @@ impl EnterSpec {
     }
 }
 
+impl WatchSpec {
+    /// The request as bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Put::default();
+        out.u32(self.pid).u64(self.start_time).list(&self.cgroups);
+        out.0
+    }
+
+    /// The request that `bytes` are.
+    ///
+    /// # Errors
+    /// Anything but exactly one request.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut r = Get(Reader::new(bytes));
+        let spec = Self { pid: r.u32()?, start_time: r.u64()?, cgroups: r.list()? };
+        r.end(spec)
+    }
+}
+
 impl TreeSpec {
     /// The request as bytes.
     pub fn encode(&self) -> Vec<u8> {
@@ -524,6 +562,7 @@ impl TreeSpec {
             TreeOp::Size { dir } => out.u8(4).bytes(dir),
             TreeOp::Empty { dir, quota } => out.u8(5).bytes(dir).u64(quota.unwrap_or(0)),
         };
+        out.bytes(&self.fail);
         out.0
     }
 
@@ -552,6 +591,7 @@ impl TreeSpec {
                 5 => TreeOp::Empty { dir: r.bytes()?, quota: Some(r.u64()?).filter(|q| *q != 0) },
                 _ => return Err(Malformed),
             },
+            fail: r.bytes()?,
         };
         r.end(spec)
     }
@@ -598,6 +638,7 @@ mod tests {
                 mtu: Some(1400),
             },
             purpose: Purpose::Files(200),
+            fail: b"x".to_vec(),
         };
         let bytes = launch.encode();
         assert_eq!(LaunchSpec::decode(&bytes), Ok(launch));
@@ -621,6 +662,8 @@ mod tests {
                 EnterSpec { pid: 5, start_time: 6, cgroups: vec![], lockdown: lockdown(), run };
             assert_eq!(EnterSpec::decode(&enter.encode()), Ok(enter));
         }
+        let watch = WatchSpec { pid: 5, start_time: 6, cgroups: vec![b"/c".to_vec()] };
+        assert_eq!(WatchSpec::decode(&watch.encode()), Ok(watch));
         for op in [
             TreeOp::Write { dir: b"/d".to_vec(), limits: (1, 2) },
             TreeOp::Copy {
@@ -635,7 +678,7 @@ mod tests {
             TreeOp::Size { dir: b"/s".to_vec() },
             TreeOp::Empty { dir: b"/e".to_vec(), quota: Some(5) },
         ] {
-            let tree = TreeSpec { store: None, shift: 1, subvolumes: true, op };
+            let tree = TreeSpec { store: None, shift: 1, subvolumes: true, op, fail: vec![] };
             let bytes = tree.encode();
             assert_eq!(TreeSpec::decode(&bytes), Ok(tree));
             assert_eq!(TreeSpec::decode(&[&bytes[..], b"x"].concat()), Err(Malformed));

@@ -14,6 +14,7 @@
 //! somebody who takes the command's input.
 
 mod codec;
+pub mod fail;
 pub mod files;
 mod filter;
 pub mod host;
@@ -82,6 +83,8 @@ pub mod face {
     pub const ENTER: &str = "enter";
     /// Works on trees of the store.
     pub const TREE: &str = "tree";
+    /// Supervises a pixel that `launch` made and whose supervisor is gone.
+    pub const WATCH: &str = "watch";
     /// PID 1 of a pixel that `launch` made.
     pub const INIT: &str = "init";
     /// Serves file operations on the socket that is its stdin: `files [<idle ms>]`.

@@ -76,6 +76,8 @@ mod linux {
             host::enter()
         } else if is(face::TREE) && rest.is_empty() {
             host::tree()
+        } else if is(face::WATCH) && rest.is_empty() {
+            host::watch()
         } else if is(face::INIT) && rest.is_empty() {
             init::run()
         } else if is(face::FILES) {

@@ -255,6 +255,7 @@ fn settings(config: &Config, choice: &Choice) -> Result<Settings> {
         ("server_cert", &incus.server_cert),
         ("image_server_ca", &incus.image_server_ca),
         ("guest_binary", &incus.guest_binary),
+        ("root", &config.local.root),
     ] {
         if let Some(file) = file {
             out.insert(key.into(), path(file)?);
@@ -269,6 +270,8 @@ fn settings(config: &Config, choice: &Choice) -> Result<Settings> {
             "disable",
             config.environ().get("PIXELS_ENGINE_DISABLE").map(|v| v.to_string_lossy().into_owned()),
         ),
+        ("subnet", Some(config.local.subnet.clone())),
+        ("no_new_privs", Some(config.local.no_new_privs.to_string())),
         ("image_server", Some(incus.image_server.clone())),
         ("pool", defaults.pool.clone()),
         ("network", defaults.network.clone()),

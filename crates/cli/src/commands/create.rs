@@ -46,8 +46,12 @@ impl Create {
                 .await?;
             let took = time::elapsed(begun.elapsed());
             let (created, all) = names::settle(job.ui, outcomes);
+            let unroutable = names::unroutable(&pixels);
             for (name, instance) in &created {
-                job.ui.note(format!("created {name}{} in {took}", names::place(instance)));
+                job.ui.note(format!(
+                    "created {name}{} in {took}",
+                    names::place(instance, unroutable)
+                ));
             }
             if job.ui.json {
                 let backend = pixels.backend().kind();

@@ -139,8 +139,12 @@ fn abilities(backend: &dyn Sandbox, checks: &mut Vec<Finding>) {
         let detail = "restricted egress modes are not supported: every pixel is unrestricted";
         checks.push(Finding::new(Level::Warn, "egress", detail));
     }
-    let notes = can.notes.iter();
-    checks.extend(notes.map(|(what, note)| Finding::new(Level::Warn, what, note)));
+    for (what, note) in &can.notes {
+        // The backend's own findings may have said more about it.
+        if !checks.iter().any(|c| c.check == *what && c.level > Level::Ok) {
+            checks.push(Finding::new(Level::Warn, what, note));
+        }
+    }
 }
 
 fn report(ui: Ui, checks: &[Finding]) -> Outcome {

@@ -3,6 +3,7 @@ use jiff::Timestamp;
 use pixels_core::{Instance, size};
 use serde::Serialize;
 
+use super::names;
 use crate::context::Context;
 use crate::exit::Outcome;
 use crate::ui::table::Table;
@@ -41,14 +42,24 @@ impl List {
                 let rows: Vec<_> = all.iter().map(|i| Row::new(i, backend)).collect();
                 job.ui.json_out(&rows)?;
             } else {
-                job.ui.out(table(&all, backend, self.wide, Timestamp::now()).render())?;
+                let shown = Shown { wide: self.wide, unroutable: names::unroutable(&pixels) };
+                job.ui.out(table(&all, backend, shown, Timestamp::now()).render())?;
             }
             Ok(0)
         })
     }
 }
 
-fn table(all: &[Instance], backend: &str, wide: bool, now: Timestamp) -> Table {
+/// How the table is to be.
+#[derive(Clone, Copy)]
+struct Shown {
+    wide: bool,
+    /// Whether running pixels without an address have one that leads nowhere.
+    unroutable: bool,
+}
+
+fn table(all: &[Instance], backend: &str, shown: Shown, now: Timestamp) -> Table {
+    let wide = shown.wide;
     let mut headings = vec!["NAME", "STATUS", "IP", "EGRESS", "LOCATION", "AGE"];
     if wide {
         headings.extend(["CPU", "MEMORY", "DISK", "FROM", "EXPIRES", "OWNER"]);
@@ -58,6 +69,8 @@ fn table(all: &[Instance], backend: &str, wide: bool, now: Timestamp) -> Table {
         let addresses = if wide { instance.addresses.len() } else { 1 };
         let addresses: Vec<_> =
             instance.addresses.iter().take(addresses).map(ToString::to_string).collect();
+        let nowhere = shown.unroutable && addresses.is_empty() && instance.status.is_running();
+        let address = if nowhere { names::UNROUTABLE.to_owned() } else { addresses.join(",") };
         let location = match &instance.location {
             Some(member) => format!("{backend}/{member}"),
             None => backend.to_owned(),
@@ -65,7 +78,7 @@ fn table(all: &[Instance], backend: &str, wide: bool, now: Timestamp) -> Table {
         let mut cells = vec![
             instance.name.to_string(),
             instance.status.to_string(),
-            addresses.join(","),
+            address,
             instance.meta.egress.to_string(),
             location,
             time::age_or_dash(instance.created_at, now),
@@ -104,16 +117,29 @@ mod tests {
         }
     }
 
+    const SHOWN: Shown = Shown { wide: false, unroutable: false };
+
+    #[test]
+    fn an_address_that_leads_nowhere_is_said_to() {
+        let (now, shown) = (Timestamp::now(), Shown { unroutable: true, ..SHOWN });
+        let hidden = Instance { addresses: Vec::new(), ..pixel() };
+        let stopped = Instance { status: Status::Stopped, ..hidden.clone() };
+        let text = |pixel| table(&[pixel], "local", shown, now).render();
+        assert!(text(hidden).contains("not routable"));
+        assert!(!text(stopped).contains("not routable"));
+        assert!(text(pixel()).contains("10.0.0.2"));
+    }
+
     #[test]
     fn narrow_and_wide() {
         let now = Timestamp::from_second(1090).unwrap();
-        let text = table(&[pixel()], "incus", false, now).render();
+        let text = table(&[pixel()], "incus", SHOWN, now).render();
         assert_eq!(
             text,
             "NAME  STATUS   IP        EGRESS        LOCATION  AGE\n\
              a     running  10.0.0.2  unrestricted  incus     90s\n"
         );
-        let text = table(&[pixel()], "incus", true, now).render();
+        let text = table(&[pixel()], "incus", Shown { wide: true, ..SHOWN }, now).render();
         assert!(text.contains("10.0.0.2,fd00::2"), "{text}");
         assert!(text.contains("1.0 GiB"), "{text}");
         assert!(text.contains("b:x[2J"), "{text}");

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use pixels_core::{Instance, Name};
-use pixels_sandbox::{Outcome, Targets};
+use pixels_sandbox::{Outcome, Pixels, Targets};
 
 use crate::ui::Ui;
 
@@ -58,7 +58,19 @@ pub fn settle<T>(ui: Ui, outcomes: Vec<Outcome<T>>) -> (Vec<(Name, T)>, bool) {
     (done, all)
 }
 
+/// What stands for the address of a running pixel that has none for this host.
+pub const UNROUTABLE: &str = "not routable";
+
+/// Whether this host cannot reach the backend's pixels under addresses.
+pub fn unroutable(pixels: &Pixels) -> bool {
+    !pixels.backend().capabilities().routable
+}
+
 /// Where a pixel is reached, in brackets; nothing where that is not known.
-pub fn place(instance: &Instance) -> String {
-    instance.addresses.first().map(|ip| format!(" ({ip})")).unwrap_or_default()
+pub fn place(instance: &Instance, unroutable: bool) -> String {
+    match instance.addresses.first() {
+        Some(ip) => format!(" ({ip})"),
+        None if unroutable => format!(" ({UNROUTABLE}: pixels forward reaches it)"),
+        None => String::new(),
+    }
 }

@@ -29,8 +29,9 @@ impl Restart {
                 let rows: Vec<_> = started.iter().map(|(_, i)| Row::new(i, backend)).collect();
                 job.ui.json_out(&rows)?;
             }
+            let unroutable = names::unroutable(&pixels);
             for (name, instance) in &started {
-                job.ui.note(format!("restarted {name}{}", names::place(instance)));
+                job.ui.note(format!("restarted {name}{}", names::place(instance, unroutable)));
             }
             exit::all(all)
         })

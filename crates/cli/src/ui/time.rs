@@ -31,10 +31,12 @@ fn short(seconds: i64) -> String {
     }
 }
 
-/// Elapsed time for notes: `0.4 s`, `2 min 5 s`.
+/// Elapsed time for notes: `45 ms`, `0.4 s`, `2 min 5 s`.
 pub fn elapsed(d: Duration) -> String {
     let s = d.as_secs();
-    if s < 60 {
+    if d < Duration::from_millis(100) {
+        format!("{} ms", d.as_millis())
+    } else if s < 60 {
         format!("{:.1} s", d.as_secs_f64())
     } else {
         format!("{} min {} s", s / 60, s % 60)
@@ -58,6 +60,7 @@ mod tests {
         let soon = Timestamp::from_second(1_000_030).unwrap();
         assert_eq!(until(soon, now), "in 30s");
         assert_eq!(until(now, now), "expired");
+        assert_eq!(elapsed(Duration::from_millis(45)), "45 ms");
         assert_eq!(elapsed(Duration::from_millis(420)), "0.4 s");
         assert_eq!(elapsed(Duration::from_secs(125)), "2 min 5 s");
     }

@@ -19,6 +19,8 @@ mod plain;
 mod remote;
 mod requests;
 mod rest;
+#[path = "../running.rs"]
+mod running;
 mod terminal;
 
 /// A file that is in here and not in the list above would never run.

@@ -12,6 +12,8 @@ use pixels_core::{Error, Progress, Result, What};
 use pixels_wire::HeaderMap;
 use url::Url;
 
+use crate::failpoint;
+
 use super::debootstrap::{self, Tool};
 use super::directory::Skip;
 use super::http::Expected;
@@ -238,6 +240,8 @@ impl Images {
             making.undo().await;
             return Err(e);
         }
+        making.keep();
+        failpoint::at("image-recorded");
         Ok(image)
     }
 

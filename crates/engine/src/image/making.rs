@@ -5,6 +5,7 @@ use std::io::{self, BufReader, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use pixels_core::{Error, Progress, Result};
 use sha2::{Digest, Sha256};
 
@@ -97,12 +98,26 @@ impl Making {
         Ok(hash)
     }
 
+    /// They are the image's from now on.
+    pub(crate) fn keep(mut self) {
+        self.layers.clear();
+    }
+
     /// Gives the layers back.
-    pub(crate) async fn undo(self) {
-        for layer in &self.layers {
+    pub(crate) async fn undo(mut self) {
+        for layer in &std::mem::take(&mut self.layers) {
             if let Err(error) = self.store.release(layer, &self.referrer).await {
                 tracing::debug!(%error, layer, "a layer is left to gc");
             }
+        }
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        for layer in &self.layers {
+            // A store that has to wait for it leaves it to gc.
+            let _ = self.store.release(layer, &self.referrer).now_or_never();
         }
     }
 }

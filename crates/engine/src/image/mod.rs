@@ -7,7 +7,7 @@
 
 mod apt;
 mod compress;
-mod debootstrap;
+pub(crate) mod debootstrap;
 mod directory;
 mod fetch;
 mod http;
@@ -191,6 +191,7 @@ impl Images {
         let image = self.records.find(bare)?.ok_or_else(|| missing(name))?;
         // The record first: without it the references are nobody's, and gc takes them.
         self.records.remove(&image.fingerprint)?;
+        crate::failpoint::at("image-unrecorded");
         let referrer = layer::referrer(&image.fingerprint);
         for layer in &image.layers {
             self.layers.release(layer, &referrer).await?;

@@ -39,6 +39,15 @@ pub(crate) struct Image {
 }
 
 impl Image {
+    /// Whether it goes by this name, with or without the server's prefix, or by
+    /// the beginning of its fingerprint.
+    pub(crate) fn answers_to(&self, name: &str) -> bool {
+        let bare = name.strip_prefix("images:").unwrap_or(name);
+        self.aliases.iter().any(|a| a == bare || a == name) || self.fingerprint.starts_with(bare)
+    }
+}
+
+impl Image {
     /// As it is listed.
     pub(crate) fn info(&self) -> ImageInfo {
         ImageInfo {

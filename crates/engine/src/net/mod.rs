@@ -13,7 +13,7 @@ pub mod pasta;
 pub mod resolvers;
 pub mod routes;
 pub mod subnet;
-mod tool;
+pub(crate) mod tool;
 
 use std::net::Ipv4Addr;
 

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const COMPLAINT: usize = 600;
 
 /// Where a program is.
-pub(super) fn find(name: &str) -> Option<PathBuf> {
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
     use std::os::unix::fs::PermissionsExt;
     let path = std::env::var_os("PATH").unwrap_or_default();
     let all: Vec<_> = std::env::split_paths(&path).chain(std::env::split_paths(SYSTEM)).collect();

@@ -11,7 +11,7 @@ use std::time::Duration;
 use pixels_guest_api::host::{LaunchSpec, Net, Purpose};
 
 use super::rootfs::{self, Trees};
-use super::{Failed, Step, door, lockdown, mounts};
+use super::{Failed, Step, cgroup, door, fail, lockdown, mounts};
 use crate::sys::{fd, mount, ns, process, socket};
 use crate::{init, link};
 
@@ -56,10 +56,12 @@ impl Child<'_> {
     fn become_pixel(self) -> Result<i32, Failed> {
         // Until it is a pixel it goes where its launcher goes.
         ns::die_with_parent(libc::SIGKILL).step("tie to the launcher")?;
+        // While this process still is the host's for the file system.
+        cgroup::join_first(&self.spec.cgroups).step("join the control groups")?;
+        fail::at("child-started");
         let trees = self.trees()?;
         process::forbid_tracing().step("forbid tracing")?;
         process::become_user(0, 0, &[]).step("become root of the pixel")?;
-        // The launcher has put this process in its control groups by now.
         ns::unshare(libc::CLONE_NEWCGROUP).step("make the control group namespace")?;
         mount::isolate(false).step("cut mounts off")?;
         let boot = self.spec.purpose == Purpose::Boot;
@@ -67,9 +69,11 @@ impl Child<'_> {
         rootfs::scratch().step("make a place for the root")?;
         let root = rootfs::overlay(&trees, self.spec.fd_layers).step("mount the layers")?;
         drop(trees);
+        fail::at("child-mounted");
         rootfs::become_root(&root).step("change the root")?;
         drop(root);
         process::set_umask(0o022);
+        fail::at("child-rooted");
         if let Some(prepared) = prepared {
             prepared.place().step("mount file systems")?;
             mounts::cgroups();
@@ -146,6 +150,7 @@ impl Child<'_> {
             return Ok(door::open(&door, Duration::from_millis(idle.into())));
         }
         lockdown::apply(&self.spec.lockdown).step("lock down")?;
+        fail::at("child-locked");
         // From here on it outlives its launcher.
         ns::die_with_parent(0).step("let go of the launcher")?;
         let status = self.status.into_raw_fd();

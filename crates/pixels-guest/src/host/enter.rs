@@ -29,23 +29,16 @@ pub(crate) fn run() -> i32 {
     };
     let Call { socket, spec, fds } = call;
     let mut fds: Vec<OwnedFd> = fds.into();
-    let entered =
-        EnterSpec::decode(&spec).map_err(malformed).and_then(|spec| Ok((go_in(&spec)?, spec)));
-    let result = entered.and_then(|((), spec)| match spec.run {
-        Run::Exec { request, terminal } => command(&socket, &mut fds, &request, terminal),
-        Run::Files(idle) => {
-            let served = fds.pop().ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF));
-            let served = served.step("take the files' socket")?;
-            answer(&socket, Answer::Done, &[]).step("say that it is ready")?;
-            let idle = std::time::Duration::from_millis(idle.into());
-            child(move || files::serve(served.as_raw_fd(), Some(idle)))
-        }
-        Run::Pause => child(|| pause::pause(&socket)),
-        Run::Dial(port) => {
-            let stream = dial::connect(port).step("connect")?;
-            socket::send(socket.as_raw_fd(), &[Answer::Done.byte()], &[stream.as_raw_fd()])
-                .step("hand the connection over")?;
-            Ok(0)
+    let result = EnterSpec::decode(&spec).map_err(malformed).and_then(|spec| {
+        let target = find(&spec)?;
+        // Before anything of the pixel can see this process.
+        process::forbid_tracing().step("forbid tracing")?;
+        signal::set_default(libc::SIGCHLD);
+        signal::block_all().step("block signals")?;
+        if process::own_ids().0 == 0 {
+            as_root(&spec, &target, &socket, &mut fds)
+        } else {
+            as_user(&spec, &target, &socket, &mut fds)
         }
     });
     match result {
@@ -57,24 +50,82 @@ pub(crate) fn run() -> i32 {
     }
 }
 
-/// Joins the pixel in everything and gives up what its processes do not have.
-fn go_in(spec: &EnterSpec) -> Result<(), Failed> {
-    // Before anything of the pixel can see this process.
-    process::forbid_tracing().step("forbid tracing")?;
+/// A descriptor of the pixel's init.
+fn find(spec: &EnterSpec) -> Result<OwnedFd, Failed> {
     let pid = Pid::try_from(spec.pid).unwrap_or(-1);
     let pidfd = ns::pidfd_open(pid).step("find the pixel")?;
     // The descriptor is a process's for good: if the start time is right now, it
     // is the pixel's.
     let same = launch::start_time(pid).step("find the pixel")? == spec.start_time;
-    let found = if same { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) };
-    found.step("find the pixel")?;
-    cgroup::join(&spec.cgroups, 0).step("join the control groups")?;
-    ns::enter(&pidfd, ALL).step("enter the pixel")?;
-    drop(pidfd);
+    let found = if same { Ok(pidfd) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) };
+    found.step("find the pixel")
+}
+
+/// Root's way: the child is born in the pixel's pid namespace and control group,
+/// and enters the rest by itself. This process stays outside and waits.
+fn as_root(
+    spec: &EnterSpec,
+    pidfd: &OwnedFd,
+    socket: &OwnedFd,
+    fds: &mut Vec<OwnedFd>,
+) -> Result<i32, Failed> {
+    let group = cgroup::unified(&spec.cgroups).step("open the control group")?;
+    cgroup::join_first(&spec.cgroups).step("join the control groups")?;
+    ns::enter(pidfd, libc::CLONE_NEWPID).step("enter the pixel")?;
+    let work = |fds: &mut Vec<OwnedFd>| {
+        go_in(spec, pidfd, ALL & !libc::CLONE_NEWPID)?;
+        serve(spec, socket, fds)
+    };
+    in_child(group.as_ref(), socket, fds, work)
+}
+
+/// An ordinary user's way: everything is entered in one call, because only the
+/// pixel's user namespace gives the right to enter the others.
+fn as_user(
+    spec: &EnterSpec,
+    pidfd: &OwnedFd,
+    socket: &OwnedFd,
+    fds: &mut Vec<OwnedFd>,
+) -> Result<i32, Failed> {
+    let group = cgroup::unified(&spec.cgroups).step("open the control group")?;
+    let work = |fds: &mut Vec<OwnedFd>| {
+        go_in(spec, pidfd, ALL)?;
+        in_child(None, socket, fds, |fds| serve(spec, socket, fds))
+    };
+    match group {
+        Some(group) => in_child(Some(&group), socket, fds, work),
+        None => work(fds),
+    }
+}
+
+/// Enters namespaces and gives up what processes of the pixel do not have.
+fn go_in(spec: &EnterSpec, pidfd: &OwnedFd, namespaces: libc::c_int) -> Result<(), Failed> {
+    ns::enter(pidfd, namespaces).step("enter the pixel")?;
     process::set_umask(0o022);
     process::become_user(0, 0, &[]).step("become root of the pixel")?;
     process::change_directory(c"/").step("enter the root directory")?;
     lockdown::apply(&spec.lockdown).step("lock down")
+}
+
+/// Does what was asked for, as a process of the pixel; answers the exit code.
+fn serve(spec: &EnterSpec, socket: &OwnedFd, fds: &mut Vec<OwnedFd>) -> Result<i32, Failed> {
+    match &spec.run {
+        Run::Exec { request, terminal } => command(socket, fds, request, *terminal),
+        Run::Files(idle) => {
+            let served = fds.pop().ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF));
+            let served = served.step("take the files' socket")?;
+            answer(socket, Answer::Done, &[]).step("say that it is ready")?;
+            let idle = std::time::Duration::from_millis((*idle).into());
+            Ok(files::serve(served.as_raw_fd(), Some(idle)))
+        }
+        Run::Pause => Ok(pause::pause(socket)),
+        Run::Dial(port) => {
+            let stream = dial::connect(*port).step("connect")?;
+            socket::send(socket.as_raw_fd(), &[Answer::Done.byte()], &[stream.as_raw_fd()])
+                .step("hand the connection over")?;
+            Ok(0)
+        }
+    }
 }
 
 /// Runs a command as the face `exec` does, with the caller's socket as its lifeline.
@@ -104,22 +155,30 @@ fn command(
         }
         fds.clear();
     }
-    child(move || exec::run_with(control, request))
+    Ok(exec::run_with(control, request))
 }
 
-/// Does the rest in a child, which is the first of this process's in the pixel's
-/// pid namespace; answers its exit code.
-fn child(work: impl FnOnce() -> i32) -> Result<i32, Failed> {
-    signal::set_default(libc::SIGCHLD);
-    signal::block_all().step("block signals")?;
-    match process::fork().step("fork")? {
-        Fork::Child => process::exit_now(work()),
+/// Does work in a child, born into a control group, and answers its exit code.
+/// The child tells of its failures itself.
+fn in_child(
+    group: Option<&OwnedFd>,
+    socket: &OwnedFd,
+    fds: &mut Vec<OwnedFd>,
+    work: impl FnOnce(&mut Vec<OwnedFd>) -> Result<i32, Failed>,
+) -> Result<i32, Failed> {
+    let fork = match group {
+        Some(group) => ns::fork_into(0, Some(group)).map(|(fork, _)| fork),
+        // Locked down already, this process has but the old call.
+        None => process::fork(),
+    };
+    match fork.step("fork")? {
+        Fork::Child => process::exit_now(work(fds).unwrap_or_else(|failed| {
+            let _ = answer(socket, Answer::Failed, &failed.encode());
+            EXIT_SETUP
+        })),
         Fork::Parent(pid) => {
             // Whoever reads the streams must not wait for this process.
-            let null = fd::null().step("open /dev/null")?;
-            for stream in [fd::STDIN, fd::STDOUT, fd::STDERR] {
-                fd::dup_onto(null.as_raw_fd(), stream).step("close the streams")?;
-            }
+            fds.clear();
             Ok(match process::wait(pid, true) {
                 Waited::Ended(_, End::Exited(code)) => code,
                 Waited::Ended(_, End::Signaled(n)) => 128 + n,

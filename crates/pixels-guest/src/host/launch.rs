@@ -10,11 +10,11 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use pixels_guest_api::host::{Answer, GO, LaunchSpec, Net, Range};
+use pixels_guest_api::host::{Answer, GO, LaunchSpec, Net, Purpose, Range};
 
 use super::child::{self, Child};
 use super::tree::{empty, remove};
-use super::{Call, Failed, Step, answer, cgroup, malformed, receive, store};
+use super::{Call, Failed, Step, answer, cgroup, fail, failed, malformed, receive, store, watch};
 use crate::init;
 use crate::link::{self, HostSide};
 use crate::sys::process::{self, Fork, Pid};
@@ -33,8 +33,9 @@ pub(crate) fn run() -> i32 {
             return 1;
         }
     };
-    let Call { socket, spec, mut fds } = call;
+    let Call { socket, spec, fds } = call;
     let started = LaunchSpec::decode(&spec).map_err(malformed).and_then(|spec| {
+        fail::set(&spec.fail);
         if let Some(ids) = &spec.store {
             store::enter(ids)?;
         }
@@ -48,7 +49,7 @@ pub(crate) fn run() -> i32 {
         }
     };
     match process::fork() {
-        Ok(Fork::Child) => process::exit_now(supervise(&spec, socket, fds.pop_front())),
+        Ok(Fork::Child) => process::exit_now(supervise(&spec, socket, Vec::from(fds))),
         Ok(Fork::Parent(_)) => 0,
         Err(e) => {
             let failed = Failed { step: "fork".into(), error: e };
@@ -59,37 +60,50 @@ pub(crate) fn run() -> i32 {
 }
 
 /// The supervisor's life.
-fn supervise(spec: &LaunchSpec, socket: OwnedFd, files: Option<OwnedFd>) -> i32 {
+fn supervise(spec: &LaunchSpec, socket: OwnedFd, mut fds: Vec<OwnedFd>) -> i32 {
     // A session of its own: no terminal's signals reach it.
     let _ = process::new_session();
     signal::set_default(libc::SIGCHLD);
     signal::set_ignored(libc::SIGPIPE);
+    fail::at("launch-forked");
+    let (files, lock) = match spec.purpose {
+        Purpose::Files(_) if !fds.is_empty() => (Some(fds.remove(0)), None),
+        Purpose::Boot if !fds.is_empty() => (None, Some(fds.remove(0))),
+        _ => (None, None),
+    };
     let mut born = None;
     let result = make(spec, &socket, files, &mut born);
-    let ended = match result {
-        Ok(()) => answer(&socket, Answer::Done, &[]),
+    fail::at("launch-up");
+    let up = match result {
+        Ok(()) => answer(&socket, Answer::Done, &[]).is_ok(),
         Err(failed) => {
-            if let Some((_, pidfd)) = &born {
-                let _ = ns::pidfd_kill(pidfd, libc::SIGKILL);
-            }
-            answer(&socket, Answer::Failed, &failed.encode())
+            end(spec, born.take());
+            let _ = answer(&socket, Answer::Failed, &failed.encode());
+            false
         }
     };
-    // Whoever asked is gone before it knew that the pixel is there.
-    if ended.is_err()
-        && let Some((_, pidfd)) = &born
-    {
-        let _ = ns::pidfd_kill(pidfd, libc::SIGKILL);
-    }
     drop(socket);
+    if !up {
+        // Whoever asked is gone before it knew that the pixel is there.
+        end(spec, born.take());
+        return 1;
+    }
+    // Whoever has the lock from now on finds the pixel running.
+    drop(lock);
     let Some((pid, pidfd)) = born else { return 1 };
-    let mut ended = [fd::watch(pidfd.as_raw_fd(), libc::POLLIN)];
-    while fd::poll(&mut ended, None).is_ok_and(|n| n == 0) {}
+    watch::until_end(&pidfd, &spec.cgroups);
     process::wait(pid, true);
-    // Those that came in from outside are in no namespace that ended with init.
+    0
+}
+
+/// Ends a pixel that did not come up; nothing of it is left when this returns.
+fn end(spec: &LaunchSpec, born: Option<(Pid, OwnedFd)>) {
+    if let Some((pid, pidfd)) = born {
+        let _ = ns::pidfd_kill(&pidfd, libc::SIGKILL);
+        process::wait(pid, true);
+    }
     cgroup::kill(&spec.cgroups);
     cgroup::remove(&spec.cgroups);
-    0
 }
 
 /// Makes the pixel; returns when it is up.
@@ -106,10 +120,13 @@ fn make(
         empty(upper, spec.disk_root, spec.quota, spec.subvolumes)
             .step("make the writable layer")?;
     }
+    fail::at("launch-upper");
     let binary = fs::File::open("/proc/self/exe").step("open this program")?;
     let (orders, theirs) = socket::pair().step("make a socket")?;
     let (status, told) = fd::pipe().step("make a pipe")?;
-    let (fork, pidfd) = ns::fork_into(ns::PIXEL).step("make the namespaces")?;
+    let group = cgroup::unified(&spec.cgroups).step("open the control group")?;
+    let forked = ns::fork_into(ns::PIXEL, group.as_ref());
+    let (fork, pidfd) = forked.step("make the namespaces")?;
     let (pid, pidfd) = match (fork, pidfd) {
         (Fork::Parent(pid), Some(pidfd)) => (pid, pidfd),
         _ => {
@@ -120,9 +137,10 @@ fn make(
     };
     drop((theirs, told, files, binary));
     let (_, pidfd) = born.insert((pid, pidfd));
+    fail::at("launch-cloned");
     map(pid, "uid_map", spec.uids).step("map user ids")?;
     map(pid, "gid_map", spec.gids).step("map group ids")?;
-    cgroup::join(&spec.cgroups, pid).step("join the control groups")?;
+    fail::at("launch-mapped");
     // A pixel that runs out of memory loses other processes first.
     let _ = fs::write(format!("/proc/{pid}/oom_score_adj"), LAST);
     if let Net::Veth { host, mac, address, gateway, mtu } = &spec.net {
@@ -136,11 +154,13 @@ fn make(
             mtu: *mtu,
         };
         link::host_side(&side).step("make the network interface")?;
+        fail::at("launch-linked");
     }
     let (layers, upper) = trees(spec, pid)?;
     let mut payload = pid.cast_unsigned().to_be_bytes().to_vec();
     payload.extend_from_slice(&start_time(pid).step("read the start time")?.to_be_bytes());
     answer(socket, Answer::Born, &payload).step("tell of the process")?;
+    fail::at("launch-born");
     wait_for_go(socket, pidfd)?;
     for some in layers.chunks(socket::MAX_FDS) {
         let raw = socket::raw(some);
@@ -149,6 +169,7 @@ fn make(
     let raw = [upper.as_raw_fd()];
     socket::send(orders.as_raw_fd(), &[child::UPPER], &raw).step("hand the layers over")?;
     drop((layers, upper, orders));
+    fail::at("launch-ordered");
     hear(&status)
 }
 
@@ -201,20 +222,13 @@ fn hear(status: &OwnedFd) -> Result<(), Failed> {
             return Ok(());
         }
     }
-    let (number, words) = match said.split_first() {
-        Some((&init::FAILED, rest)) if rest.len() >= 4 => {
-            (i32::from_be_bytes([rest[0], rest[1], rest[2], rest[3]]), &rest[4..])
-        }
-        _ => (libc::ESRCH, &b"the first process ended without a word"[..]),
-    };
-    let error = match number {
-        0 => io::Error::other(String::from_utf8_lossy(words).into_owned()),
-        n => io::Error::from_raw_os_error(n),
-    };
-    let step = String::from_utf8_lossy(words);
-    // The words end with the system's, which the error adds again.
-    let step = step.rsplit_once(": ").map_or(&*step, |(step, _)| step);
-    Err(Failed { step: step.to_owned(), error })
+    match said.split_first() {
+        Some((&init::FAILED, rest)) => Err(Failed::decode(rest)),
+        _ => Err(failed(
+            "start the pixel",
+            io::Error::other("its first process ended without a word"),
+        )),
+    }
 }
 
 /// When a process started, in clock ticks since boot (proc_pid_stat(5)).

@@ -1,11 +1,12 @@
 //! The faces that run on the host: they make pixels (`launch`), enter them
-//! (`enter`) and work on the store (`tree`). What they are asked comes over a
+//! (`enter`), watch over them (`watch`) and work on the store (`tree`). What they are asked comes over a
 //! socket, never in argv; see `pixels_guest_api::host`.
 
 mod cgroup;
 mod child;
 mod door;
 mod enter;
+mod fail;
 mod launch;
 mod lockdown;
 mod mounts;
@@ -13,6 +14,7 @@ mod pause;
 mod rootfs;
 mod store;
 mod tree;
+mod watch;
 
 use std::collections::VecDeque;
 use std::io;
@@ -25,6 +27,7 @@ use crate::sys::{errno, fd, socket};
 pub(crate) use enter::run as enter;
 pub(crate) use launch::run as launch;
 pub(crate) use tree::run as tree;
+pub(crate) use watch::run as watch;
 
 /// A failure: which step, and what the kernel said.
 pub(crate) struct Failed {
@@ -50,6 +53,18 @@ pub(crate) fn failed(step: &str, error: io::Error) -> Failed {
 }
 
 impl Failed {
+    /// What [`Failed::encode`] made.
+    pub(crate) fn decode(bytes: &[u8]) -> Self {
+        let (number, words) = bytes.split_first_chunk::<4>().unwrap_or((&[0; 4], bytes));
+        let words = String::from_utf8_lossy(words);
+        let (step, why) = words.rsplit_once(": ").unwrap_or((&words, "it failed"));
+        let error = match i32::from_be_bytes(*number) {
+            0 => io::Error::other(why.to_owned()),
+            number => io::Error::from_raw_os_error(number),
+        };
+        Self { step: step.to_owned(), error }
+    }
+
     /// As it goes over a socket or pipe: the errno, then the words.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let number = self.error.raw_os_error();

@@ -55,6 +55,11 @@ pub(crate) fn overlay(trees: &Trees, by_fd: bool) -> io::Result<OwnedFd> {
     let root = if by_fd { with_fds(&names) } else { with_paths(&names) }?;
     // A work directory that could not be made turns the mount read-only, silently.
     if mount::is_read_only(root.as_raw_fd())? {
+        // Why, is what the next one is told who makes something there.
+        fs::create_dir("up/work/why")?;
+        let why = fs::create_dir("up/work/why/not");
+        let _ = fs::remove_dir_all("up/work/why");
+        why?;
         return Err(io::Error::from_raw_os_error(libc::EROFS));
     }
     Ok(root)

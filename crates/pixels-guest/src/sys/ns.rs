@@ -15,7 +15,10 @@ pub(crate) const PIXEL: libc::c_int = libc::CLONE_NEWUSER
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWNET;
 
-/// The kernel's `struct clone_args`, as of Linux 5.3.
+/// Has a child be born in a control group of the second version (Linux 5.7).
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// The kernel's `struct clone_args`, as of Linux 5.7.
 #[repr(C)]
 #[derive(Default)]
 struct CloneArgs {
@@ -27,13 +30,22 @@ struct CloneArgs {
     stack: u64,
     stack_size: u64,
     tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
 }
 
-/// Forks a child into new namespaces; the parent gets a descriptor of it too.
-pub(crate) fn fork_into(namespaces: libc::c_int) -> io::Result<(Fork, Option<OwnedFd>)> {
+/// Forks a child into new namespaces (0: none) and a control group; the parent
+/// gets a descriptor of it too.
+pub(crate) fn fork_into(
+    namespaces: libc::c_int,
+    group: Option<&OwnedFd>,
+) -> io::Result<(Fork, Option<OwnedFd>)> {
     let mut pidfd: RawFd = -1;
+    let flags = u64::from((namespaces | libc::CLONE_PIDFD).cast_unsigned());
     let args = CloneArgs {
-        flags: u64::from((namespaces | libc::CLONE_PIDFD).cast_unsigned()),
+        flags: flags | group.map_or(0, |_| CLONE_INTO_CGROUP),
+        cgroup: group.map_or(0, |fd| u64::from(fd.as_raw_fd().cast_unsigned())),
         pidfd: (&raw mut pidfd).addr() as u64,
         exit_signal: libc::SIGCHLD as u64,
         ..CloneArgs::default()

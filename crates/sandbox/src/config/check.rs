@@ -1,6 +1,6 @@
 //! Rough checks of values whose real meaning another part decides.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// A count of CPUs above zero, or a set such as `0-3,5`.
 pub(super) fn cpus(raw: &str) -> bool {
@@ -22,6 +22,15 @@ pub(super) fn https(raw: &str) -> bool {
     let Some(rest) = raw.strip_prefix("https://") else { return false };
     let host = rest.split(['/', '?', '#']).next().unwrap_or("");
     !host.is_empty() && !host.contains('@') && rest.bytes().all(|b| b.is_ascii_graphic())
+}
+
+/// `10.209.0.0/16`: an IPv4 network, with no bits set behind its length.
+pub(super) fn subnet(raw: &str) -> bool {
+    let Some((base, len)) = raw.split_once('/') else { return false };
+    match (base.parse::<Ipv4Addr>(), number(len)) {
+        (Ok(base), Some(len @ 8..=28)) => u32::from(base).trailing_zeros() >= 32 - len,
+        _ => false,
+    }
 }
 
 /// A URL's path: `/` and visible ASCII without a query.

@@ -36,7 +36,7 @@ pub use keys::{KEYS, Key, reference};
 pub use layers::{Flag, Source};
 pub use secret::Secret;
 pub use typed::{
-    Checkpoint, Defaults, Devtools, Hardening, Incus, Mcp, Network, Provision, Ssh, Truenas,
+    Checkpoint, Defaults, Devtools, Hardening, Incus, Local, Mcp, Network, Provision, Ssh, Truenas,
 };
 pub use value::{Kind, Value};
 pub use vars::{Var, VarValue};
@@ -104,6 +104,8 @@ pub struct Config {
     pub truenas: Truenas,
     /// `[incus]`.
     pub incus: Incus,
+    /// `[local]`.
+    pub local: Local,
     /// `[defaults]`.
     pub defaults: Defaults,
     /// `[ssh]`.

@@ -54,6 +54,7 @@ fn sample(key: &Key, n: usize) -> (String, String) {
         Kind::Addresses => same(&format!("10.0.0.{n},::1")),
         Kind::Devtools => same(&format!("node@{n},mise")),
         Kind::Prefix => same(&format!("p{n}-")),
+        Kind::Subnet => same(&format!("10.{n}.0.0/16")),
     }
 }
 
@@ -132,6 +133,8 @@ fn defaults_are_the_documented_ones() {
     assert_eq!((c.provision.enabled, c.provision.devtools), (true, Devtools::All));
     assert_eq!(c.network.egress, pixels_core::EgressMode::Unrestricted);
     assert_eq!(c.incus.image_server, "https://images.linuxcontainers.org");
+    assert_eq!((c.local.subnet.as_str(), c.local.no_new_privs), ("10.209.0.0/16", false));
+    assert_eq!(c.local.root, None);
     let h = &c.incus.hardening;
     assert!(h.isolate_idmap && h.disable_guestapi && h.hard_memory_limit);
     assert_eq!(h.limit_processes, 8192);

@@ -68,6 +68,18 @@ pub struct Hardening {
     pub hard_memory_limit: bool,
 }
 
+/// `[local]`.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Local {
+    /// Where images and pixels are kept; `None` is the backend's own place.
+    pub root: Option<PathBuf>,
+    /// Where pixels' addresses come from.
+    pub subnet: String,
+    /// Whether setuid programs gain nothing.
+    pub no_new_privs: bool,
+}
+
 /// `[defaults]`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -259,6 +271,11 @@ impl Config {
                     limit_processes: r.number("incus.hardening.limit_processes").unwrap_or(0),
                     hard_memory_limit: r.flag("incus.hardening.hard_memory_limit"),
                 },
+            },
+            local: Local {
+                root: r.path("local.root"),
+                subnet: text("local.subnet"),
+                no_new_privs: r.flag("local.no_new_privs"),
             },
             defaults: Defaults {
                 image: text("defaults.image"),

@@ -42,6 +42,8 @@ pub enum Kind {
     Url,
     /// An address and port to listen on.
     Listen,
+    /// An IPv4 network of /8 to /28.
+    Subnet,
     /// The path part of a URL, beginning with `/`.
     Endpoint,
     /// An egress mode.
@@ -72,6 +74,7 @@ impl Kind {
             Self::Paths => "a list of paths",
             Self::Url => "an https:// address",
             Self::Listen => "an address and port such as \"127.0.0.1:8765\"",
+            Self::Subnet => "an IPv4 network such as \"10.209.0.0/16\"",
             Self::Endpoint => "a path such as \"/mcp\"",
             Self::Egress => "unrestricted, agent or allowlist",
             Self::Domains => "a list of domains",
@@ -158,6 +161,7 @@ impl Kind {
             Self::Path => paths.resolve(raw).map(Value::Path),
             Self::Url => checked(check::https(raw)),
             Self::Listen => raw.parse().map(Value::Listen).map_err(|_| self.not(raw)),
+            Self::Subnet => checked(check::subnet(raw)),
             Self::Endpoint => checked(check::endpoint(raw)),
             Self::Egress => raw.parse().map(Value::Egress).map_err(|_| self.not(raw)),
             Self::Prefix => checked(check::prefix(raw)),

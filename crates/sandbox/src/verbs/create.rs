@@ -9,6 +9,7 @@ use pixels_core::{
 };
 
 use super::environment;
+use crate::config::Source;
 use crate::facade::Leftover;
 use crate::{Origin, Outcome, Pixels};
 
@@ -184,6 +185,7 @@ impl Pixels {
         name: Name,
         progress: Progress,
     ) -> Result<Instance> {
+        self.warn_of_limits(plan.req, &progress);
         let instance = match &plan.req.from {
             Some(origin) => self.clone_one(plan, origin, &name, progress.clone()).await?,
             None => self.image_one(plan, &name, progress.clone()).await?,
@@ -204,6 +206,20 @@ impl Pixels {
                 }
                 Err(e)
             }
+        }
+    }
+
+    /// Limits that somebody asked for and this machine cannot keep; that the
+    /// defaults are not kept is in `doctor`.
+    fn warn_of_limits(&self, req: &CreateRequest, progress: &Progress) {
+        let set = |key| !matches!(self.config().source(key), Some(Source::Default) | None);
+        let image = req.from.is_none();
+        let asked = req.cpu.is_some()
+            || req.memory.is_some()
+            || (image && (set("defaults.cpu") || set("defaults.memory")));
+        let capabilities = self.backend().capabilities();
+        if let Some(note) = capabilities.notes.get("limits").filter(|_| asked) {
+            progress.warn(format!("{note}; pixels doctor says how that can be mended"));
         }
     }
 

@@ -10,6 +10,7 @@ use std::os::unix::fs::{
 };
 use std::path::{Path, PathBuf};
 
+use super::super::fail;
 use super::freeze::Frozen;
 use super::walk::{self, Dir};
 use super::{empty, remove};
@@ -44,7 +45,9 @@ pub(crate) fn copy(plan: &Plan) -> io::Result<u64> {
     let mut copier =
         Copier::new(plan.shift, if plan.reflink { Content::Share } else { Content::Copy });
     let frozen = Frozen::freeze(&plan.freeze)?;
+    fail::at("tree-frozen");
     let done = copier.tree(&plan.from.join("tree"), &tree);
+    fail::at("tree-copied");
     drop(frozen);
     done?;
     own(&plan.to, &plan.from, plan.shift)?;

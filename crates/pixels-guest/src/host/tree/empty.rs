@@ -7,23 +7,27 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, chown};
 use std::path::Path;
 
+use super::remove;
 use super::walk::Dir;
 use crate::sys::trees;
 
-/// Makes it, as a subvolume where asked and possible. A bound that the file
-/// system cannot keep is an error: it must not be believed.
+/// Makes it, as a subvolume where asked and possible. It is there whole or not
+/// at all. A bound that the file system cannot keep is an error: it must not be
+/// believed.
 pub(crate) fn empty(dir: &Path, root: u32, quota: Option<u64>, subvolumes: bool) -> io::Result<()> {
-    make(dir, subvolumes)?;
+    let new = dir.with_extension("new");
+    remove::remove(&new)?;
+    make(&new, subvolumes)?;
     for name in ["tree", "work"] {
-        let path = dir.join(name);
+        let path = new.join(name);
         DirBuilder::new().mode(0o755).create(&path)?;
         chown(&path, Some(root), Some(root))?;
     }
-    chown(dir, Some(root), Some(root))?;
-    match quota {
-        Some(bytes) => trees::limit_subvolume(Dir::open(dir)?.fd(), bytes),
-        None => Ok(()),
+    chown(&new, Some(root), Some(root))?;
+    if let Some(bytes) = quota {
+        trees::limit_subvolume(Dir::open(&new)?.fd(), bytes)?;
     }
+    fs::rename(new, dir)
 }
 
 /// Makes the top of a tree, owned by the pixel's root.

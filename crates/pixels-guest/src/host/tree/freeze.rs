@@ -33,10 +33,15 @@ impl<'a> Frozen<'a> {
 
 impl Drop for Frozen<'_> {
     fn drop(&mut self) {
-        for group in self.0 {
-            let _ = fs::write(group.join("cgroup.freeze"), "0");
-            let _ = fs::write(group.join("freezer.state"), "THAWED");
-        }
+        thaw(self.0.iter().cloned());
+    }
+}
+
+/// Lets them run on.
+pub(super) fn thaw(groups: impl Iterator<Item = PathBuf>) {
+    for group in groups {
+        let _ = fs::write(group.join("cgroup.freeze"), "0");
+        let _ = fs::write(group.join("freezer.state"), "THAWED");
     }
 }
 
