@@ -11,7 +11,7 @@ use crate::verb;
 use crate::world::{World, kill, label};
 
 /// Free KiB that are left for a verb.
-const ROOM: &[u64] = &[0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 28, 40, 60];
+const ROOM: &[u64] = &[0, 2, 4, 6, 8, 12, 20, 60];
 
 const VERBS: &[(&str, bool)] = &[
     ("create", false),

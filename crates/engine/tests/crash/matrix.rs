@@ -7,12 +7,16 @@ use std::path::Path;
 use pixels_core::{Backend, Error, Name, Status};
 use pixels_guest_api::fail::STEPS;
 
+use crate::supervisor::kill_supervisor;
 use crate::verb::{self, End, end};
 use crate::world::{NETWORK, World, kill, label, rootfs};
 use crate::{part, play};
 
 /// What a half says before the steps that it came by.
 const REACHED: &str = "reached: ";
+
+/// A command in a pixel whose supervisor is gone.
+const UNWATCHED: &str = "exec without a supervisor";
 
 /// One line of the matrix.
 struct Line {
@@ -41,6 +45,7 @@ const LINES: &[Line] = &[
     line("checkpoint", "checkpoint", true, "1"),
     line("checkpoint a stopped one", "checkpoint", false, "1"),
     line("drop", "drop", true, "1"),
+    line(UNWATCHED, "exec", true, "1"),
     line("restore", "restore", true, "0"),
     line("restore a stopped one", "restore", false, "1"),
     line("restore a deep one", "restore", false, "1"),
@@ -173,6 +178,9 @@ fn prepare<'a>(
             if !line.running {
                 world.wait(world.engine.stop(&cell.pixel, kill())).unwrap();
             }
+            if line.what == UNWATCHED {
+                kill_supervisor(world, &cell.pixel);
+            }
         }
     }
     cell
@@ -264,7 +272,7 @@ fn again(world: &World, cell: &Cell<'_>, ended: End, what: &str) {
         "copy" => assert_eq!(world.content(&cell.other), cell.before, "{what}"),
         _ => {}
     }
-    let keeps = ["start", "stop", "checkpoint", "drop", "clone", "copy"];
+    let keeps = ["exec", "start", "stop", "checkpoint", "drop", "clone", "copy"];
     if keeps.contains(&cell.line.verb) {
         assert_eq!(world.content(&cell.pixel), cell.before, "{what}");
     }

@@ -35,7 +35,8 @@ fn supervisor(world: &World, pixel: &Name) -> Option<u32> {
     processes.filter_map(|p| p.file_name().to_str()?.parse().ok()).find(has)
 }
 
-fn kill_supervisor(world: &World, pixel: &Name) {
+/// Kills it, and waits until it is gone.
+pub(crate) fn kill_supervisor(world: &World, pixel: &Name) {
     soon("it has one", || watched(world, pixel));
     kill_process(supervisor(world, pixel).unwrap());
     soon("the supervisor dies", || !watched(world, pixel));
