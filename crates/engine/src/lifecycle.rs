@@ -235,6 +235,7 @@ impl Engine {
                 .collect(),
             upper: bytes(ready.store.layer_fs(&record.upper)),
             quota: record.disk,
+            memory: record.memory,
             subvolumes: self.config.may(Feature::Subvolumes),
             hostname,
             hosts: hosts.into_bytes(),

@@ -143,6 +143,8 @@ pub struct LaunchSpec {
     /// The most bytes in a writable layer that is made, where the file system can
     /// bound it.
     pub quota: Option<u64>,
+    /// The most memory in bytes that the pixel may have, where that is bounded.
+    pub memory: Option<u64>,
     /// Whether it is made a subvolume where the file system has them.
     pub subvolumes: bool,
     /// The host name.
@@ -403,7 +405,7 @@ impl LaunchSpec {
         let mut out = Put::default();
         out.store(self.store).range(self.uids).range(self.gids).u32(self.disk_root);
         out.flag(self.idmap).flag(self.fd_layers).list(&self.layers).bytes(&self.upper);
-        out.u64(self.quota.unwrap_or(0)).flag(self.subvolumes);
+        out.u64(self.quota.unwrap_or(0)).u64(self.memory.unwrap_or(0)).flag(self.subvolumes);
         out.bytes(&self.hostname).bytes(&self.hosts).bytes(&self.resolv);
         out.list(&self.env).list(&self.cgroups).lockdown(&self.lockdown);
         match &self.net {
@@ -444,6 +446,7 @@ impl LaunchSpec {
             layers: r.list()?,
             upper: r.bytes()?,
             quota: Some(r.u64()?).filter(|q| *q != 0),
+            memory: Some(r.u64()?).filter(|m| *m != 0),
             subvolumes: r.flag()?,
             hostname: r.bytes()?,
             hosts: r.bytes()?,
@@ -623,6 +626,7 @@ mod tests {
             layers: vec![b"/a".to_vec(), b"/\xff".to_vec()],
             upper: b"/u".to_vec(),
             quota: Some(9),
+            memory: Some(10),
             subvolumes: true,
             hostname: b"h".to_vec(),
             hosts: vec![],

@@ -75,7 +75,7 @@ impl Child<'_> {
         process::set_umask(0o022);
         fail::at("child-rooted");
         if let Some(prepared) = prepared {
-            prepared.place().step("mount file systems")?;
+            prepared.place(self.spec.memory).step("mount file systems")?;
             mounts::cgroups();
             self.network()?;
             prepared.hide().step("hide the host")?;

@@ -75,7 +75,11 @@ fn place(tree: &OwnedFd, path: &str, mode: u32) -> io::Result<()> {
 
 impl Prepared {
     /// Puts everything in its place below the pixel's root.
-    pub(crate) fn place(&self) -> io::Result<()> {
+    ///
+    /// File systems in memory hold no more than half of `memory` together: they
+    /// cannot be reclaimed, and a full memory lets no command run that would empty
+    /// them.
+    pub(crate) fn place(&self, memory: Option<u64>) -> io::Result<()> {
         place(&self.proc, "/proc", 0o555)?;
         place(&self.sys, "/sys", 0o555)?;
         place(&self.dev, "/dev", 0o755)?;
@@ -85,8 +89,12 @@ impl Prepared {
             mount::attach(tree, &CString::new(path)?)?;
         }
         place(&self.pts, "/dev/pts", 0o755)?;
-        let shm = ["mode=1777"];
-        place(&mount::filesystem(c"tmpfs", &shm, NOSUID | NODEV)?, "/dev/shm", 0o1777)?;
+        let size = memory.map(|bytes| format!("size={}", bytes / 4));
+        let tmpfs = |mode: &str| {
+            let options: Vec<&str> = [Some(mode), size.as_deref()].into_iter().flatten().collect();
+            mount::filesystem(c"tmpfs", &options, NOSUID | NODEV)
+        };
+        place(&tmpfs("mode=1777")?, "/dev/shm", 0o1777)?;
         if let Ok(queue) = mount::filesystem(c"mqueue", &[], NOSUID | NODEV | NOEXEC) {
             place(&queue, "/dev/mqueue", 0o755)?;
         }
@@ -99,8 +107,7 @@ impl Prepared {
         ] {
             symlink(target, link)?;
         }
-        let run = mount::filesystem(c"tmpfs", &["mode=755"], NOSUID | NODEV)?;
-        place(&run, "/run", 0o755)?;
+        place(&tmpfs("mode=755")?, "/run", 0o755)?;
         fs::create_dir("/run/lock")?;
         fs::set_permissions("/run/lock", std::os::unix::fs::PermissionsExt::from_mode(0o1777))
     }
