@@ -39,7 +39,7 @@ const fn conformance(name: &'static str, who: Who, disable: &'static str) -> Sta
 }
 
 /// All of them, what takes longest last.
-pub const STAGES: [Stage; 9] = [
+pub const STAGES: [Stage; 10] = [
     conformance("engine: conformance as root", Who::Root, ""),
     conformance("engine: conformance as an ordinary user", Who::User, ""),
     conformance("engine: conformance, layers by path", Who::Root, "fd-layers"),
@@ -47,6 +47,10 @@ pub const STAGES: [Stage; 9] = [
     conformance("engine: conformance, without reflinks", Who::Root, "reflink,subvolumes"),
     conformance("engine: conformance, without control groups", Who::Root, "cgroups"),
     as_root("engine: the rules of pixels", "pixels-engine", "rules"),
+    Stage {
+        who: Who::User,
+        ..as_root("engine: the rules, of an ordinary user's pixels", "pixels-engine", "rules")
+    },
     as_root("engine: the program on it", "pixels", "local"),
     as_root("engine: crashes", "pixels-engine", "crash"),
 ];
