@@ -98,33 +98,29 @@ fn renew() -> io::Result<()> {
     renew_host_keys()
 }
 
-/// A new Ed25519 key where the source had one, which every client takes: made
-/// here, because each ssh-keygen costs a clone's first second dearly. Else new
-/// keys of the kinds that the source had.
+/// A new Ed25519 key where the source had any, which every client takes: made
+/// here, because each ssh-keygen costs a clone's first second dearly. A source
+/// without one was copied while its first keys were being made, or its server is
+/// set to others: those are made anew too.
 fn renew_host_keys() -> io::Result<()> {
     const ED25519: &str = "ed25519";
-    let mut kinds: Vec<&str> = [ED25519, "ecdsa", "rsa"]
-        .into_iter()
-        .filter(|kind| exists(&format!("/etc/ssh/ssh_host_{kind}_key")))
-        .collect();
-    if kinds.first() == Some(&ED25519) {
-        kinds.truncate(1);
-    }
-    // Made beside the old ones and renamed over them: there is no moment without a
-    // key, and what is interrupted is done again.
     let file = |kind: &str, end: &str| format!("/etc/ssh/ssh_host_{kind}_key{end}");
-    for kind in &kinds {
-        if *kind == ED25519 {
-            let mut key = hostkey::generate()?;
-            replace(Path::new(&file(kind, ".pub")), key.public.as_bytes(), 0o644)?;
-            let kept = replace(Path::new(&file(kind, "")), &key.private, 0o600);
-            process::wipe(&mut key.private);
-            kept?;
-        } else if !keygen(kind, &file(kind, ""))? {
-            // Keys that cannot be made anew must not be the source's.
-            return remove_in("/etc/ssh", is_host_key);
-        }
+    let mut kinds: Vec<&str> = ["ecdsa", "rsa"]
+        .into_iter()
+        .filter(|kind| exists(&file(kind, "")) && !exists(&file(ED25519, "")))
+        .collect();
+    if !kinds.is_empty() || exists(&file(ED25519, "")) {
+        // Made beside the old one and renamed over it: there is no moment without a
+        // key, and what is interrupted is done again.
+        let mut key = hostkey::generate()?;
+        replace(Path::new(&file(ED25519, ".pub")), key.public.as_bytes(), 0o644)?;
+        let kept = replace(Path::new(&file(ED25519, "")), &key.private, 0o600);
+        process::wipe(&mut key.private);
+        kept?;
     }
+    // One that cannot be made anew must not be the source's: it goes.
+    kinds.retain(|kind| keygen(kind, &file(kind, "")).unwrap_or(false));
+    kinds.push(ED25519);
     let made: Vec<String> = kinds
         .iter()
         .flat_map(|kind| ["", ".pub"].map(|end| format!("ssh_host_{kind}_key{end}")))
