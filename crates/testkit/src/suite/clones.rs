@@ -21,6 +21,10 @@ table! { "clones":
 
 const UP: Duration = Duration::from_secs(60);
 
+/// Waits for the host key that an SSH server gets at the first boot.
+const BOOTED: &str = "[ \"$(cat /proc/1/comm)\" = systemd ] && [ -x /usr/sbin/sshd ] || exit 0; \
+    timeout 30 sh -c 'until [ -s /etc/ssh/ssh_host_ed25519_key ]; do sleep 0.05; done'";
+
 /// What two machines must not share.
 #[derive(Debug)]
 struct Identity {
@@ -35,6 +39,9 @@ impl Identity {
     async fn of(cx: &Ctx, pixel: &Name) -> Result<Self> {
         let up = cx.sandbox().ready(pixel, UP).await?;
         let key = ["cat", "/etc/ssh/ssh_host_ed25519_key"];
+        // An image's first boot makes its keys; what it does meanwhile is no change.
+        // Where there is no shell, or no such boot, there is nothing to wait for.
+        let _ = cx.ask(pixel, &["sh", "-c", BOOTED]).await;
         Ok(Self {
             machine_id: cx.ask(pixel, &["cat", "/etc/machine-id"]).await?,
             // Not every image has an SSH server.
