@@ -8,7 +8,7 @@ use pixels_guest_api::ExecRequest;
 use pixels_guest_api::host::{Answer, EnterSpec, Run};
 
 use super::{Call, Failed, Step, answer, cgroup, launch, lockdown, malformed, pause, receive};
-use crate::sys::process::{self, End, Fork, Pid, Waited};
+use crate::sys::process::{self, End, Fork, Waited};
 use crate::sys::{fd, mount, ns, signal, socket, tty};
 use crate::{dial, exec, files};
 
@@ -30,7 +30,7 @@ pub(crate) fn run() -> i32 {
     let Call { socket, spec, fds } = call;
     let mut fds: Vec<OwnedFd> = fds.into();
     let result = EnterSpec::decode(&spec).map_err(malformed).and_then(|spec| {
-        let target = find(&spec)?;
+        let target = launch::find(spec.pid, spec.start_time)?;
         // Before anything of the pixel can see this process.
         process::forbid_tracing().step("forbid tracing")?;
         signal::set_default(libc::SIGCHLD);
@@ -48,17 +48,6 @@ pub(crate) fn run() -> i32 {
             EXIT_SETUP
         }
     }
-}
-
-/// A descriptor of the pixel's init.
-fn find(spec: &EnterSpec) -> Result<OwnedFd, Failed> {
-    let pid = Pid::try_from(spec.pid).unwrap_or(-1);
-    let pidfd = ns::pidfd_open(pid).step("find the pixel")?;
-    // The descriptor is a process's for good: if the start time is right now, it
-    // is the pixel's.
-    let same = launch::start_time(pid).step("find the pixel")? == spec.start_time;
-    let found = if same { Ok(pidfd) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) };
-    found.step("find the pixel")
 }
 
 /// Root's way: the child is born in the pixel's pid namespace and control group,

@@ -231,8 +231,18 @@ fn hear(status: &OwnedFd) -> Result<(), Failed> {
     }
 }
 
+/// A descriptor of a pixel's first process. It is that process's for good: if the
+/// start time is right once it is open, it is the pixel's.
+pub(crate) fn find(pid: u32, started: u64) -> Result<OwnedFd, Failed> {
+    let pid = Pid::try_from(pid).unwrap_or(-1);
+    let pidfd = ns::pidfd_open(pid).step("find the pixel")?;
+    let same = start_time(pid).step("find the pixel")? == started;
+    let found = if same { Ok(pidfd) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) };
+    found.step("find the pixel")
+}
+
 /// When a process started, in clock ticks since boot (proc_pid_stat(5)).
-pub(crate) fn start_time(pid: Pid) -> io::Result<u64> {
+fn start_time(pid: Pid) -> io::Result<u64> {
     let stat = fs::read(format!("/proc/{pid}/stat"))?;
     // The name may hold anything, so what counts is behind the last parenthesis.
     let at = stat.iter().rposition(|b| *b == b')').ok_or(io::ErrorKind::InvalidData)?;

@@ -1,14 +1,13 @@
 //! The face `watch`: a supervisor for a pixel that has lost its own. Like that
 //! one it only watches.
 
-use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use pixels_guest_api::host::{Answer, WatchSpec};
 
-use super::{Call, Failed, Step, answer, cgroup, launch, malformed, receive};
-use crate::sys::process::{self, Fork, Pid};
-use crate::sys::{fd, ns, signal};
+use super::{Call, Step, answer, cgroup, launch, malformed, receive};
+use crate::sys::process::{self, Fork};
+use crate::sys::{fd, signal};
 
 /// Runs the face; answers the exit code of the process that was started, which
 /// is over as soon as the supervisor has a life of its own.
@@ -22,7 +21,7 @@ pub(crate) fn run() -> i32 {
     };
     let Call { socket, spec, fds } = call;
     let found = WatchSpec::decode(&spec).map_err(malformed).and_then(|spec| {
-        let pidfd = find(&spec)?;
+        let pidfd = launch::find(spec.pid, spec.start_time)?;
         Ok((spec, pidfd, process::fork().step("fork")?))
     });
     match found {
@@ -41,16 +40,6 @@ pub(crate) fn run() -> i32 {
             1
         }
     }
-}
-
-/// The pixel's first process. The descriptor is a process's for good: if the
-/// start time is right now, it is the pixel's.
-pub(super) fn find(spec: &WatchSpec) -> Result<OwnedFd, Failed> {
-    let pid = Pid::try_from(spec.pid).unwrap_or(-1);
-    let pidfd = ns::pidfd_open(pid).step("find the pixel")?;
-    let same = launch::start_time(pid).step("find the pixel")? == spec.start_time;
-    let found = if same { Ok(pidfd) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) };
-    found.step("find the pixel")
 }
 
 /// Waits until a pixel's first process has ended, and takes its groups away.
